@@ -1,0 +1,1 @@
+"""Everything around the model: command line, data, training loop, checkpoints, metrics, files."""

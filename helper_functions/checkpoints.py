@@ -1,0 +1,147 @@
+"""Checkpoints: plain tensors in plain dictionaries, read without running code from them.
+
+Content of a file, whatever the task:
+
+* ``format``, ``format_version``, ``versions``: what wrote it;
+* ``settings``: the arguments of ``create_model``; ``model``: the state dict;
+* ``info``: what the task needs to use the model (for classification: class names, image size, mean
+  and std); ``args``: the command line as resolved;
+* ``epoch``, ``step``, ``metrics``: where it stands;
+* ``training``: optimiser, scheduler, scaler, position and random states; in ``last.ckpt`` only.
+"""
+
+from __future__ import annotations
+
+import platform
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+
+from helper_functions.errors import UserError
+from helper_functions.files import write_atomically
+from models import VoLUNet, create_model
+from models.pretrained import read_state_dict
+
+FORMAT = "volunet"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read from a file; see the module's description for its parts."""
+
+    path: Path
+    content: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self.content[key]
+        except KeyError:
+            raise UserError(f"The checkpoint {self.path} lacks its part {key!r}.") from None
+
+    def model(self) -> VoLUNet:
+        """Build the model that the checkpoint describes, in evaluation mode.
+
+        Raises:
+            UserError: If settings and tensors do not belong together.
+        """
+        settings = dict(self["settings"])
+        try:
+            model = create_model(**settings)
+            model.load_state_dict(self["model"])
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"The checkpoint {self.path} does not describe a usable model: {reason}"
+            ) from error
+        return model.eval()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically, stamped with format and versions.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    stamp = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": library_versions(),
+    }
+    write_atomically(path, lambda file: torch.save({**stamp, **content}, file))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of this project.
+
+    Raises:
+        UserError: If the file is missing, damaged, unsafe, of another program or a newer format.
+    """
+    try:
+        content = read_state_dict(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint that train.py wrote.")
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has checkpoint format {version}; this program reads {FORMAT_VERSION}."
+        )
+    return Checkpoint(path, content)
+
+
+def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> VoLUNet:
+    """Load a trained model, ready for evaluation.
+
+    Args:
+        path: A checkpoint of ``train.py``.
+        map_location: Device to put it on.
+
+    Raises:
+        UserError: If the file cannot be used; the message says why.
+    """
+    return read_checkpoint(Path(path)).model().to(map_location)
+
+
+def random_states() -> dict[str, Any]:
+    """States of all random generators, as plain data."""
+    version, internal, gauss = random.getstate()
+    # Libraries may draw from NumPy's global generator, so its state belongs to a run.
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, cached = numpy_state
+    states: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Undo what has been drawn since ``random_states``."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    numpy_state = (kind, keys.numpy().astype(np.uint32), position, has_gauss, cached)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,126 @@
+"""What multi-label classification adds to the common loop: objective, prediction, evaluation."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from helper_functions.datasets import Batch, EpochSampler
+from helper_functions.engine import autocast
+from helper_functions.errors import UserError
+from helper_functions.metrics import mean_average_precision, precision_recall_f1
+from helper_functions.stopping import StopRequest
+from loss_functions import LocalNMSLoss
+from models import TrainingOutput
+
+
+class ClassificationObjective:
+    """ASL on the pooled logits plus the weighted Local-NMS loss on the regions.
+
+    Args:
+        asl: Loss of logits and targets, summed over batch and classes.
+        nms_weight: Factor of the Local-NMS loss in the total; 1 in the paper.
+    """
+
+    def __init__(self, asl: nn.Module, nms_weight: float = 1.0) -> None:
+        self.asl = asl
+        self.local_nms = LocalNMSLoss()
+        self.nms_weight = nms_weight
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Loss terms of a batch; ``loss_per_label`` is ASL by image and class, for reading."""
+        output: TrainingOutput = model(batch.images)
+        asl = self.asl(output.logits, batch.targets)
+        local_nms = self.local_nms(output.region_logits, output.region_weights)
+        return {
+            "loss": asl + self.nms_weight * local_nms,
+            "asl_loss": asl,
+            "local_nms_loss": local_nms,
+            "loss_per_label": asl.detach() / batch.targets.numel(),
+        }
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    amp: torch.dtype | None = None,
+    stop: StopRequest | None = None,
+) -> npt.NDArray[np.float32]:
+    """Class probabilities of every picture, float32 (N, K), in the order of the data set.
+
+    Raises:
+        UserError: If a picture cannot be read.
+        Stopped: If a signal came in.
+    """
+    model.eval()
+    if isinstance(loader.sampler, EpochSampler):
+        loader.sampler.set_position(0)
+    scores = []
+    for batch in tqdm(loader, desc="predicting", disable=not sys.stderr.isatty(), leave=False):
+        if batch.failures:
+            raise UserError(batch.failures[0])
+        with autocast(device, amp):
+            logits = model(batch.images.to(device, non_blocking=True))
+        scores.append(logits.float().sigmoid().cpu())
+        if stop is not None:
+            stop.check()
+    return torch.cat(scores).numpy()
+
+
+class Evaluation:
+    """Scores a model on a labelled set, in the way the training loop asks for.
+
+    Args:
+        model: The model under training.
+        loader: Batches of the set, not shuffled.
+        targets: 0/1 (N, K), in the order of the set.
+        threshold: Decision threshold for precision, recall and F1.
+        device: Where batches go.
+        amp: Autocast type or ``None``.
+        stop: Asked after each batch whether a signal has come in.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: DataLoader[Any],
+        targets: npt.NDArray[np.uint8],
+        *,
+        threshold: float,
+        device: torch.device,
+        amp: torch.dtype | None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.model = model
+        self.loader = loader
+        self.targets = targets
+        self.threshold = threshold
+        self.device = device
+        self.amp = amp
+        self.stop = stop
+
+    def __call__(self) -> dict[str, float]:
+        """mAP, precision, recall and F1 in percent.
+
+        Raises:
+            UserError: If the model's scores are not finite.
+        """
+        scores = predict(self.model, self.loader, self.device, self.amp, self.stop)
+        if not np.isfinite(scores).all():
+            raise UserError(
+                "The model's validation scores are not finite: the training has diverged; lower "
+                "--lr, or switch mixed precision off with --amp off."
+            )
+        return {
+            "mAP": mean_average_precision(self.targets, scores),
+            **precision_recall_f1(self.targets, scores, self.threshold),
+        }

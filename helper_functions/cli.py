@@ -1,0 +1,187 @@
+"""What the two scripts' command lines share: flags, checks and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from helper_functions.errors import UserError
+from helper_functions.files import write_text
+from helper_functions.presets import PRESETS
+from helper_functions.stopping import Stopped
+from models.vdsm import VARIANTS
+
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2."""
+        self.exit(WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class KeyValues(argparse.Action):
+    """Collects ``key=value`` pairs, values read as Python literals where they are one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the pairs as a dictionary."""
+        pairs = {}
+        for text in values:
+            key, equals, value = text.partition("=")
+            if not equals or not key:
+                parser.error(f"{option_string} expects key=value, not {text!r}")
+            try:
+                pairs[key] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                pairs[key] = value
+        setattr(namespace, self.dest, pairs)
+
+
+def number(
+    kind: type[int] | type[float], low: float | None = None, high: float | None = None
+) -> Callable[[str], float]:
+    """A flag type: a number of a kind within bounds (both included)."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if (
+            value != value
+            or (low is not None and value < low)
+            or (high is not None and value > high)
+        ):
+            bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+            raise argparse.ArgumentTypeError(f"{text} is out of range, it must be {bounds}")
+        return value
+
+    parse.__name__ = "whole number" if kind is int else "number"
+    return parse
+
+
+def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> None:
+    """Flags that say which pictures, and how they are read."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--img_dir", type=Path, required=True, help="image folder")
+    group.add_argument(
+        "--csv_path",
+        type=Path,
+        required=csv_required,
+        help="split CSV: filename,label,split"
+        + ("" if csv_required else "; without it every image of --img_dir is predicted"),
+    )
+    group.add_argument(
+        "--dataset",
+        choices=sorted(PRESETS),
+        default="csv",
+        help="which set it is: expected class count, image size and notes (default: csv)",
+    )
+    group.add_argument(
+        "--num-classes",
+        type=number(int, 1),
+        help="number of classes, checked against the data (default: whatever the data says)",
+    )
+    group.add_argument(
+        "--image-size", type=number(int, 1), help="side that images are resized to, in pixels"
+    )
+    group.add_argument(
+        "--mean",
+        type=float,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="normalise by this mean, in 0-1",
+    )
+    group.add_argument(
+        "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="and this standard deviation"
+    )
+    group.add_argument(
+        "-j", "--workers", type=number(int, 0), default=2, help="loader processes (default: 2)"
+    )
+    group.add_argument(
+        "-b", "--batch-size", type=number(int, 1), default=16, help="images a batch (default: 16)"
+    )
+
+
+def add_region_flags(group: Any) -> None:
+    """Flags of the paper's region branch."""
+    group.add_argument(
+        "--subsampling", action="store_true", help="average the feature map to --sub-h x --sub-w"
+    )
+    group.add_argument("--sub-h", type=number(int, 1), default=4, help="rows (default: 4)")
+    group.add_argument("--sub-w", type=number(int, 1), default=4, help="columns (default: 4)")
+    group.add_argument(
+        "--min-superpixels",
+        type=number(int, 0),
+        default=6,
+        help="cells minus this many edges merge; 0: every cell is a region (default: 6)",
+    )
+    group.add_argument(
+        "--vdsm",
+        choices=VARIANTS,
+        default="released",
+        help="superpixel variant (default: released)",
+    )
+
+
+def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say where and how to compute."""
+    group = parser.add_argument_group("runtime")
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    group.add_argument(
+        "--amp",
+        choices=("auto", "off", "fp16", "bf16"),
+        default="auto",
+        help="mixed precision; auto: fp16 on CUDA, off elsewhere (default: auto)",
+    )
+    group.add_argument(
+        "-p",
+        "--print-freq",
+        type=number(int, 1),
+        default=100,
+        help="steps between two printed lines (default: 100)",
+    )
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write every setting as resolved, as YAML."""
+    plain = {
+        name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
+    }
+    write_text(path, yaml.safe_dump(plain, sort_keys=False))
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a script and turn what people can mend into one line and an exit status.
+
+    0: done; 2: input or command line are wrong; 130 and 143: stopped by a signal; 1: anything else.
+    """
+    script = Path(sys.argv[0]).name
+    try:
+        main()
+    except UserError as error:
+        print(f"{script}: error: {error}", file=sys.stderr)
+        sys.exit(WRONG_INPUT)
+    except Stopped as stopped:
+        print(f"{script}: stopped by a signal.", file=sys.stderr)
+        sys.exit(stopped.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        print(f"{script}: error: {error}.", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,223 @@
+"""Pictures and targets as batches.
+
+What happens to a picture depends on seed, epoch and index only: runs repeat exactly whatever the
+number of workers, and a resumed run sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from helper_functions.errors import UserError
+from helper_functions.images import ImageError, read_image
+from helper_functions.splits import Sample
+
+Transform = Callable[[Image.Image, random.Random], Tensor]
+Key = tuple[int, int]  # epoch and index: what a sampler asks a data set for
+
+
+class Item(NamedTuple):
+    """One picture, (3, size, size), and its target."""
+
+    image: Tensor
+    target: Tensor
+
+
+class Batch(NamedTuple):
+    """Pictures (B, 3, size, size), targets (B, ...), and a sentence on each unreadable file."""
+
+    images: Tensor
+    targets: Tensor
+    failures: list[str]
+
+
+class MultiHotTargets(Sequence[Tensor]):
+    """Targets of multi-label samples: 0/1 float32 (K,) each, stored as class indices.
+
+    Args:
+        samples: Rows of a split CSV.
+        classes: Class names in the order of the logits.
+        source: Name of the CSV, for messages.
+
+    Raises:
+        UserError: If a label is none of the classes.
+    """
+
+    def __init__(self, samples: Sequence[Sample], classes: Sequence[str], source: Path) -> None:
+        position = {name: index for index, name in enumerate(classes)}
+        self.num_classes = len(classes)
+        self.indices: list[list[int]] = []
+        for sample in samples:
+            unknown = [name for name in sample.labels if name not in position]
+            if unknown:
+                raise UserError(
+                    f"{source}, line {sample.line}: the model does not know the class "
+                    f"{unknown[0]!r}; it was trained on {len(classes)} others."
+                )
+            self.indices.append([position[name] for name in sample.labels])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        target = torch.zeros(self.num_classes)
+        target[self.indices[index]] = 1
+        return target
+
+    def matrix(self) -> npt.NDArray[np.uint8]:
+        """All targets at once, 0/1 (N, K)."""
+        matrix = np.zeros((len(self), self.num_classes), np.uint8)
+        for row, indices in zip(matrix, self.indices, strict=True):
+            row[indices] = 1
+        return matrix
+
+
+class NoTargets(Sequence[Tensor]):
+    """Empty targets, for prediction."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        return torch.zeros(0)
+
+
+class ImageDataset(Dataset["Item | ImageError"]):
+    """Pictures with targets, for every data set and task.
+
+    Args:
+        paths: Image files.
+        targets: One tensor a file.
+        transform: Called with the picture and a random generator of its own.
+        seed: Seed of the run.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], targets: Sequence[Tensor], transform: Transform, seed: int = 0
+    ) -> None:
+        self.paths = list(paths)
+        self.targets = targets
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: Key) -> Item | ImageError:
+        epoch, index = key
+        # An unreadable picture travels as a value: only the loop knows whether to go on.
+        try:
+            image = read_image(self.paths[index])
+        except ImageError as error:
+            return error
+        rng = random.Random(f"{self.seed}/{epoch}/{index}")
+        return Item(self.transform(image, rng), self.targets[index])
+
+
+class EpochSampler(Sampler[Key]):
+    """Keys of one epoch in an order that follows from seed and epoch; can start in the middle.
+
+    Args:
+        length: Pictures in the data set.
+        shuffle: Random order, another one each epoch.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, length: int, *, shuffle: bool, seed: int = 0) -> None:
+        self.length = length
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def set_position(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and how many of its pictures to leave out at the beginning."""
+        self.epoch = epoch
+        self.start = start
+
+    def __iter__(self) -> Iterator[Key]:
+        order = list(range(self.length))
+        if self.shuffle:
+            random.Random(f"{self.seed}/order/{self.epoch}").shuffle(order)
+        return iter([(self.epoch, index) for index in order[self.start :]])
+
+    def __len__(self) -> int:
+        return self.length - self.start
+
+
+def collate(items: list[Item | ImageError]) -> Batch:
+    """Stack what could be read and list what could not."""
+    good = [item for item in items if isinstance(item, Item)]
+    failures = [str(item) for item in items if isinstance(item, ImageError)]
+    if not good:
+        return Batch(torch.zeros(0), torch.zeros(0), failures)
+    return Batch(
+        torch.stack([item.image for item in good]),
+        torch.stack([item.target for item in good]),
+        failures,
+    )
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the main one decides when the workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def make_loader(
+    dataset: ImageDataset,
+    *,
+    batch_size: int,
+    workers: int,
+    shuffle: bool = False,
+    pin_memory: bool = False,
+) -> DataLoader[Item | ImageError]:
+    """A loader of ``Batch``; its ``sampler`` is an ``EpochSampler``."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(len(dataset), shuffle=shuffle, seed=dataset.seed),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_the_parent,
+    )
+
+
+def image_paths(
+    samples: Sequence[Sample], img_dir: Path, source: Path, missing_allowed: int = 0
+) -> list[Path]:
+    """Paths of the pictures of a split; that they exist is checked before anything runs.
+
+    Raises:
+        UserError: If the folder is missing, or more pictures than allowed.
+    """
+    if not img_dir.is_dir():
+        raise UserError(f"The image folder {img_dir} does not exist; check --img_dir.")
+    paths = [img_dir / sample.filename for sample in samples]
+    missing = [
+        (sample, path) for sample, path in zip(samples, paths, strict=True) if not path.is_file()
+    ]
+    if len(missing) > missing_allowed:
+        sample, path = missing[0]
+        raise UserError(
+            f"{len(missing)} of {len(paths)} pictures listed in {source} do not exist; the first "
+            f"is {path} (line {sample.line})."
+        )
+    return paths

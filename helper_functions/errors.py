@@ -1,0 +1,11 @@
+"""The one exception that means "the user can mend this"."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Wrong input or a wrong command line.
+
+    The message is one sentence for a person: it names the file, row or value at fault and says what
+    to do. The two scripts print it on standard error and end with exit status 2, without traceback.
+    """

@@ -1,0 +1,206 @@
+"""Opening pictures: one function decodes any file to 8-bit RGB or says in a sentence why not."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from helper_functions.errors import UserError
+
+IMAGE_EXTENSIONS = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
+
+# EXIF orientation (CIPA DC-008, tag 0x0112) -> what brings the picture upright; 1 is upright.
+_TRANSPOSITIONS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(Exception):
+    """An image file that cannot be read.
+
+    Attributes:
+        path: the file.
+        reason: why it cannot be read, a clause without a full stop.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        # Both go to Exception.args, which is what pickle rebuilds the error from.
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Cannot read the image {self.path}: {self.reason}."
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode an image file of any mode to 8-bit RGB, upright by its EXIF orientation.
+
+    Of an animation the first frame is read. Transparency is dropped without blending: the colour
+    stored under transparent pixels is kept, as the released code's `convert("RGB")` does. 16-bit
+    greys are scaled from 0..65535 to 0..255; 32-bit integers and floats only where their range says
+    what they mean (see Raises).
+
+    Args:
+        path: the file.
+
+    Returns:
+        The picture in mode RGB, width and height as displayed.
+
+    Raises:
+        ImageError: the file is missing, a directory, empty, truncated, not an image or so large
+            that Pillow suspects a decompression bomb; or its 32-bit values are outside 0..65535, or
+            its floats outside 0..255 or not finite.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _decode(path)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # On a damaged file Pillow's decoders raise whatever they run into.
+        raise ImageError(path, _reason(error)) from error
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the image files under a folder by extension, recursively.
+
+    Args:
+        folder: where to look; hidden files and folders below it are skipped.
+
+    Returns:
+        The paths, sorted, each starting with `folder`.
+
+    Raises:
+        UserError: `folder` is not a folder or holds no image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"The image folder {folder} is not an existing folder: check the path.")
+    found = sorted(path for path in folder.rglob("*") if _is_visible_image(path, folder))
+    if not found:
+        raise UserError(
+            f"The folder {folder} holds no image: put in files that end in "
+            f"{', '.join(sorted(IMAGE_EXTENSIONS))}."
+        )
+    return found
+
+
+def _is_visible_image(path: Path, folder: Path) -> bool:
+    """Whether `path` is a file with an image extension and no hidden part below `folder`."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file()
+
+
+def _decode(path: Path) -> Image.Image:
+    """Open, decode, turn upright and convert; errors are Pillow's and the system's own."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise ImageError(path, "it is empty (0 bytes)")
+        with Image.open(file) as image:
+            image.load()
+            # Else Pillow carries the transparent colour along to RGB, with a warning for palettes.
+            image.info.pop("transparency", None)
+            return _upright(_eight_bits(path, image).convert("RGB"), _orientation(image))
+
+
+def _orientation(image: Image.Image) -> object:
+    """EXIF orientation, an integer 1..8 unless the camera erred; 1 if the EXIF block is damaged."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, struct.error):  # A good picture is no worse for bad metadata.
+        return 1
+
+
+def _upright(image: Image.Image, orientation: object) -> Image.Image:
+    """Undo the camera's orientation; one that EXIF does not define counts as upright."""
+    method = _TRANSPOSITIONS.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
+    """Scale modes of more than 8 bits to L, which Pillow's own convert would clip at 255."""
+    if image.mode.startswith("I;16"):
+        return _from_sixteen_bits(np.asarray(image))
+    if image.mode == "I":
+        return _from_integers(path, np.asarray(image))
+    if image.mode == "F":
+        return _from_floats(path, np.asarray(image))
+    return image
+
+
+def _from_sixteen_bits(values: np.ndarray) -> Image.Image:
+    """Scale integers in 0..65535, (h, w), to the nearest of 0..255."""
+    return Image.fromarray(((values.astype(np.int32) + 128) // 257).astype(np.uint8))
+
+
+def _from_integers(path: Path, values: np.ndarray) -> Image.Image:
+    """Integers, (h, w), of an unnamed range: 8 bits if all fit, else 16 bits."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageError(path, f"its 32-bit values run from {low} to {high}, outside 0 to 65535")
+    if high > 255:
+        return _from_sixteen_bits(values)
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def _from_floats(path: Path, values: np.ndarray) -> Image.Image:
+    """Floats, (h, w), of an unnamed range: 0..1 if all fit, else 0..255; rounded to nearest."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(values).all():
+        raise ImageError(path, "its floating-point values are not all finite")
+    if low < 0 or high > 255:
+        raise ImageError(
+            path, f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255"
+        )
+    scale = 255 if high <= 1 else 1
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    """Say in a clause why a file could not be read."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "it is a directory"
+        case UnidentifiedImageError():
+            return "it is not in an image format that Pillow knows"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return (
+                "it has more pixels than Pillow holds safe against decompression bombs "
+                f"({Image.MAX_IMAGE_PIXELS})"
+            )
+        case OSError(errno=int()):
+            return f"the system refuses it ({error.strerror})"
+    detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"Pillow cannot decode it ({detail})"

@@ -1,0 +1,96 @@
+"""What ``val.py`` leaves behind and prints: metrics, predictions, the per-class table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from helper_functions.files import write_text
+
+_LISTED = 10  # classes named in the summary before it shortens
+
+
+def write_predictions(
+    path: Path, filenames: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]
+) -> None:
+    """Write ``filename`` and one score column a class.
+
+    Args:
+        path: The CSV file.
+        filenames: N names.
+        classes: K names.
+        scores: (N, K) probabilities.
+    """
+    table = pd.DataFrame(scores, columns=list(classes))
+    table.insert(0, "filename", list(filenames), allow_duplicates=True)
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+def write_per_class(path: Path, classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> None:
+    """Write one row a class: support, AP, precision, recall, F1 (percent), predicted."""
+    frame = pd.DataFrame({"class": list(classes), **table})
+    write_text(path, frame.to_csv(index=False, float_format="%.4f"))
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Write the metrics as JSON."""
+    write_text(path, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+
+def _class_lines(classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> list[str]:
+    """The per-class table as text, best AP first; the middle of a long list is left out."""
+    order = np.argsort(-table["AP"], kind="stable")
+    width = max(len(name) for name in classes)
+    header = f"{'class':<{width}}  images     AP  precision  recall     F1"
+    lines = [
+        f"{classes[k]:<{width}}  {table['support'][k]:6d} {table['AP'][k]:6.1f}  "
+        f"{table['precision'][k]:9.1f}  {table['recall'][k]:6.1f} {table['F1'][k]:6.1f}"
+        for k in order
+    ]
+    if len(lines) > 2 * _LISTED:
+        hidden = f"... {len(lines) - 2 * _LISTED} more classes in per_class.csv ..."
+        lines = [*lines[:_LISTED], hidden, *lines[-_LISTED:]]
+    return [header, *lines]
+
+
+def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
+    """The result of a validation for a person to read.
+
+    Args:
+        metrics: As written to ``metrics.json``.
+        table: As written to ``per_class.csv``.
+    """
+    lines = [
+        f"{metrics['num_images']} images, {len(metrics['classes'])} classes",
+        "",
+        f"mAP                 {metrics['mAP']:6.2f}",
+        f"  by chance         {metrics['chance_mAP']:6.2f}",
+        f"  class frequencies {metrics['frequency_mAP']:6.2f}",
+        "",
+        f"at threshold {metrics['threshold']:g}    precision  recall     F1",
+        f"mean over classes      {metrics['P_C']:6.2f}  {metrics['R_C']:6.2f}"
+        f" {metrics['F_C']:6.2f}   (CF1 {metrics['CF1']:.2f})",
+        f"over all decisions     {metrics['P_O']:6.2f}  {metrics['R_O']:6.2f}"
+        f" {metrics['F_O']:6.2f}",
+    ]
+    if metrics["nothing_predicted"]:
+        lines += ["No score exceeds the threshold: precision, recall and F1 are set to 0."]
+    if metrics["absent_classes"]:
+        absent = [
+            name
+            for name, support in zip(metrics["classes"], table["support"], strict=True)
+            if support == 0
+        ]
+        named = ", ".join(absent[:_LISTED]) + (", ..." if len(absent) > _LISTED else "")
+        lines += [
+            "",
+            f"{len(absent)} classes have no image in this split and count as AP 0: {named}. "
+            f"Over the others the mAP is {metrics['mAP_present']:.2f}.",
+        ]
+    return "\n".join([*lines, "", *_class_lines(metrics["classes"], table)])

@@ -1,0 +1,164 @@
+"""The split CSV: which file carries which labels and belongs to which split.
+
+Form: UTF-8, a header ``filename,label,split``, a label cell like ``['Abies', 'Pinus']``. Files made
+for the original code read the same here, in the same class order.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from helper_functions.errors import UserError
+
+SPLITS = ("train", "val", "test")
+ALL = "all"  # asks for every row, as in the original code
+COLUMNS = ("filename", "label", "split")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row: a file name relative to the image folder, its class names, its split and line."""
+
+    filename: str
+    labels: tuple[str, ...]
+    split: str
+    line: int
+
+
+@dataclass(frozen=True)
+class SplitTable:
+    """A whole split CSV; ``classes`` are the sorted label strings of all splits together."""
+
+    path: Path
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+
+    def split(self, name: str) -> list[Sample]:
+        """The samples of a split, or of ``all``.
+
+        Raises:
+            UserError: If no such split exists or no row belongs to it.
+        """
+        if name not in (*SPLITS, ALL):
+            raise UserError(
+                f"There is no split {name!r}; choose one of {', '.join((*SPLITS, ALL))}."
+            )
+        samples = [sample for sample in self.samples if name in (sample.split, ALL)]
+        if not samples:
+            counts = Counter(sample.split for sample in self.samples)
+            present = ", ".join(f"{split} ({count} rows)" for split, count in counts.items())
+            raise UserError(f"{self.path} has no image in the split {name!r}; it has {present}.")
+        return samples
+
+
+def parse_labels(cell: str) -> tuple[str, ...]:
+    """Class names of a label cell.
+
+    A Python-style list of strings is read as such, so names may hold commas. Anything else is cut
+    at commas and freed of brackets, quotes and outer blanks, as the original code does: ``[1.0,
+    9.0]``, ``[oak, ash]`` and a bare name all work. ``[]`` means no class. Repeats count once.
+    """
+    try:
+        value = ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if isinstance(value, (list, tuple, set)) and all(isinstance(name, str) for name in value):
+        names = [name.strip() for name in value]
+    else:
+        names = [part.strip(" \t\r\n[]()'\"") for part in cell.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _is_empty_list(cell: str) -> bool:
+    return "".join(cell.split()) in ("[]", "()")
+
+
+def _column_positions(path: Path, header: list[str]) -> tuple[int, int, int]:
+    """Where the three columns stand; by name, or by position as in the original code."""
+    names = [name.strip().lower() for name in header]
+    if all(column in names for column in COLUMNS):
+        return names.index("filename"), names.index("label"), names.index("split")
+    if len(names) >= 3 and names[1] == "label":
+        return 0, 1, 2
+    missing = [column for column in COLUMNS if column not in names]
+    found = ", ".join(header[:8]) + (", ..." if len(header) > 8 else "")
+    separator = " Use commas between the columns." if len(header) == 1 and ";" in header[0] else ""
+    raise UserError(
+        f"{path} has no column {missing[0]!r}: its header must read {','.join(COLUMNS)}, but it "
+        f"reads {found[:200]}.{separator}"
+    )
+
+
+def _check_row(path: Path, line: int, filename: str, cell: str, split: str) -> None:
+    where = f"{path}, line {line}"
+    if not filename:
+        raise UserError(f"{where}: the file name is empty; fill it in or delete the row.")
+    if PurePath(filename).is_absolute() or ".." in PurePath(filename).parts:
+        raise UserError(
+            f"{where}: the file name {filename!r} leaves the image folder; give it relative to "
+            f"--img_dir."
+        )
+    if not parse_labels(cell) and not _is_empty_list(cell):
+        raise UserError(
+            f"{where}: {filename!r} has no label; name its classes, or write [] for none."
+        )
+    if split not in SPLITS:
+        close = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.5)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"{where}: {split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}")
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every row that is not blank, the header included."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    yield reader.line_num, row
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: this is not a valid CSV row: {error}."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_split_table(path: Path) -> SplitTable:
+    """Read and check a split CSV.
+
+    Raises:
+        UserError: If the file is missing, empty or unreadable, lacks a column, or a row lacks its
+            file name or label or names an unknown split. The message gives the line.
+    """
+    if not path.is_file():
+        raise UserError(f"The split CSV {path} does not exist; check --csv_path.")
+    rows = _read_rows(path)
+    first = next(rows, None)
+    if first is None:
+        raise UserError(f"{path} is empty; its first line must read {','.join(COLUMNS)}.")
+    positions = _column_positions(path, first[1])
+    samples = []
+    for line, row in rows:
+        if len(row) <= max(positions):
+            raise UserError(
+                f"{path}, line {line}: the row has {len(row)} columns, but the header has "
+                f"{len(first[1])}."
+            )
+        filename, cell, split = (row[position].strip() for position in positions)
+        _check_row(path, line, filename, cell, split)
+        samples.append(Sample(filename, parse_labels(cell), split, line))
+    if not samples:
+        raise UserError(f"{path} holds a header but no image.")
+    classes = tuple(sorted({name for sample in samples for name in sample.labels}))
+    if not classes:
+        raise UserError(f"{path} names no class in any row.")
+    return SplitTable(path, tuple(samples), classes)

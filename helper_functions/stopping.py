@@ -1,0 +1,36 @@
+"""SIGINT and SIGTERM: finish the step, save, then leave with 128 plus the signal's number."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+
+class Stopped(Exception):
+    """Raised between two steps once a signal has come in."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_status = 128 + signum
+
+
+class StopRequest:
+    """Remembers the first signal; a second one acts at once, as if nobody listened."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+
+    def listen(self) -> None:
+        """Take over both signals (main thread only)."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._remember)
+
+    def _remember(self, signum: int, _frame: FrameType | None) -> None:
+        self.signum = signum
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if a signal has come in."""
+        if self.signum is not None:
+            raise Stopped(self.signum)

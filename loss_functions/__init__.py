@@ -1,0 +1,6 @@
+"""Losses: plain functions of logits and targets, unaware of files and arguments."""
+
+from loss_functions.asymmetric import AsymmetricLoss
+from loss_functions.local_nms import LocalNMSLoss
+
+__all__ = ["AsymmetricLoss", "LocalNMSLoss"]

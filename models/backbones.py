@@ -1,0 +1,110 @@
+"""Backbones by name: every timm model, the original README's names as aliases, one NCHW map out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import timm
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
+
+# The names of the original README and the timm models with the same weights and arithmetic.
+ALIASES = {
+    "swin_b_224_22k": "swin_base_patch4_window7_224.ms_in22k",
+    "swin_b_384_22k": "swin_base_patch4_window12_384.ms_in22k",
+    "swin_l_224_22k": "swin_large_patch4_window7_224.ms_in22k",
+    "swin_l_384_22k": "swin_large_patch4_window12_384.ms_in22k",
+}
+
+
+def timm_name(backbone_name: str) -> str:
+    """The timm name behind a backbone name.
+
+    Raises:
+        ValueError: If timm knows no such model; the message lists the closest names.
+    """
+    name = ALIASES.get(backbone_name, backbone_name)
+    if not timm.is_model(name.split(".")[0]):
+        similar = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        hint = f" Similar names: {', '.join(similar)}." if similar else ""
+        raise ValueError(
+            f"There is no backbone named {backbone_name!r}; use one of the README's names or any "
+            f"model of timm {timm.__version__}.{hint}"
+        )
+    return name
+
+
+def published_settings(backbone_name: str) -> PretrainedCfg:
+    """The record timm keeps of a model's published weights: input size, mean, std."""
+    name = timm_name(backbone_name)
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None:
+        raise ValueError(f"timm publishes no settings for {backbone_name!r}; check its tag.")
+    return settings
+
+
+def create_backbone(
+    backbone_name: str, *, pretrained: bool = False, image_size: int | None = None, **kwargs: Any
+) -> nn.Module:
+    """A timm model without its classifier.
+
+    Args:
+        backbone_name: An alias of the original README or a timm model name, with or without a tag.
+        pretrained: Fetch timm's published weights.
+        image_size: Handed to models whose layers depend on the input size (Swin, ViT).
+        **kwargs: Handed on to ``timm.create_model``.
+
+    Raises:
+        ValueError: For an unknown name, unreachable weights or settings that the model refuses.
+    """
+    name = timm_name(backbone_name)
+    if image_size is not None and published_settings(backbone_name).fixed_input_size:
+        kwargs.setdefault("img_size", image_size)
+    hub_log = logging.getLogger("huggingface_hub")
+    level = hub_log.level
+    hub_log.setLevel(logging.CRITICAL)  # its retries would bury the one sentence below
+    try:
+        backbone: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, global_pool="", **kwargs
+        )
+    except OSError as error:
+        raise ValueError(
+            f"The published weights of {backbone_name!r} could not be fetched from the model hub; "
+            f"go online once, or download the file elsewhere and pass it with --model-path."
+        ) from error
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"timm cannot build the backbone {backbone_name!r}: {reason}") from error
+    finally:
+        hub_log.setLevel(level)
+    if not hasattr(backbone, "forward_features") or not hasattr(backbone, "num_features"):
+        raise ValueError(f"The backbone {backbone_name!r} offers no feature map before pooling.")
+    return backbone
+
+
+def feature_map(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Features before pooling, (B, C, H, W) whatever layout the backbone computes in.
+
+    Args:
+        backbone: From ``create_backbone``.
+        images: (B, 3, size, size).
+
+    Raises:
+        ValueError: If the backbone gives neither a map nor square tokens.
+    """
+    features: object = backbone.forward_features(images)  # type: ignore[operator]
+    channels = backbone.num_features
+    if isinstance(features, Tensor) and features.ndim == 3 and features.shape[2] == channels:
+        tokens = features[:, getattr(backbone, "num_prefix_tokens", 0) or 0 :]
+        side = math.isqrt(tokens.shape[1])
+        if side * side == tokens.shape[1]:
+            return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+    if isinstance(features, Tensor) and features.ndim == 4:
+        if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+            return features.permute(0, 3, 1, 2)
+        return features
+    raise ValueError(
+        f"The backbone {type(backbone).__name__} gives no feature map (B, C, H, W); choose another."
+    )

@@ -1,0 +1,142 @@
+"""The KAN layer of the WIC-Classifier: every input-output pair has a spline of its own.
+
+A Kolmogorov-Arnold layer (Liu et al., arXiv 2404.19756) in the form of efficient-kan: the
+splines of one input share their B-spline bases, so a layer is a basis expansion followed by one
+matrix product. State-dict names are those of efficient-kan, so its weights load here unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def bspline_basis(x: Tensor, grid: Tensor, spline_order: int) -> Tensor:
+    """B-spline bases of every input, by the recursion of Cox and de Boor.
+
+    Args:
+        x: (rows, in).
+        grid: (in, knots), ascending; knot intervals are half-open, [left, right).
+        spline_order: Degree of the pieces, 3 for cubic splines.
+
+    Returns:
+        (rows, in, knots - spline_order - 1); all zero for x outside the knots.
+    """
+    x = x.unsqueeze(-1)
+    left, right = grid[:, :-1], grid[:, 1:]
+    basis = ((x >= left) & (x < right)).to(x.dtype)
+    for degree in range(1, spline_order + 1):
+        count = grid.shape[1] - degree - 1
+        start, end = grid[:, :count], grid[:, degree + 1 :]
+        rising = (x - start) / (grid[:, degree : degree + count] - start)
+        falling = (end - x) / (end - grid[:, 1 : 1 + count])
+        basis = rising * basis[..., :-1] + falling * basis[..., 1:]
+    return basis
+
+
+class KANLinear(nn.Module):
+    """y = base_weight . SiLU(x) + (spline_weight * spline_scaler) . bases(x), without a bias.
+
+    Computed in float32 also under autocast: the bases are steep, and half precision would round
+    neighbouring inputs to the same spline value.
+
+    Args:
+        in_features: Input channels.
+        out_features: Outputs (classes).
+        grid_size: Intervals of the spline grid inside ``grid_range``.
+        spline_order: Degree of the splines.
+        grid_range: Ends of the grid; ``spline_order`` more knots follow on either side.
+        scale_noise: Size of the random splines at the start.
+    """
+
+    grid: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        grid_size: int = 5,
+        spline_order: int = 3,
+        grid_range: tuple[float, float] = (-1.0, 1.0),
+        scale_noise: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if grid_size < 1 or spline_order < 0:
+            raise ValueError(
+                f"A KAN layer needs grid_size >= 1 and spline_order >= 0, not {grid_size} and "
+                f"{spline_order}."
+            )
+        low, high = grid_range
+        if not low < high:
+            raise ValueError(f"The grid range {low} to {high} is empty.")
+        self.in_features = in_features
+        self.out_features = out_features
+        self.grid_size = grid_size
+        self.spline_order = spline_order
+        self.scale_noise = scale_noise
+        # Float32 arithmetic in this order gives the knots of efficient-kan to the last bit.
+        step = (high - low) / grid_size
+        knots = torch.arange(-spline_order, grid_size + spline_order + 1) * step + low
+        self.register_buffer("grid", knots.expand(in_features, -1).contiguous())
+        bases = grid_size + spline_order
+        self.base_weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.spline_weight = nn.Parameter(torch.empty(out_features, in_features, bases))
+        self.spline_scaler = nn.Parameter(torch.empty(out_features, in_features))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Kaiming-uniform base weights and scalers; splines through small noise at the knots."""
+        nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
+        # All inputs share the grid here, so one pseudo-inverse fits every spline (least squares of
+        # least norm: there are more bases than inner knots).
+        order = self.spline_order
+        knots = self.grid[0, order : self.grid.shape[1] - order]
+        at_knots = bspline_basis(knots[:, None], self.grid[:1], order)[:, 0]
+        noise = torch.rand(self.out_features, self.in_features, len(knots)) - 0.5
+        noise = noise * (self.scale_noise / self.grid_size)
+        self.spline_weight.copy_(noise @ torch.linalg.pinv(at_knots).T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (rows, in) to float32 (rows, out)."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            basis = bspline_basis(x, self.grid, self.spline_order)
+            weight = self.spline_weight * self.spline_scaler.unsqueeze(-1)
+            return F.linear(F.silu(x), self.base_weight) + F.linear(
+                basis.flatten(1), weight.flatten(1)
+            )
+
+    def extra_repr(self) -> str:
+        """Shape and spline settings for ``print(model)``."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"grid_size={self.grid_size}, spline_order={self.spline_order}"
+        )
+
+
+class WICClassifier(nn.Module):
+    """WIC-Classifier (weak inter-class correlation): a stack of KAN layers, one in the paper.
+
+    Args:
+        widths: Channels before, between and after the layers: (channels, classes) for one layer.
+        **kan_settings: Handed on to every ``KANLinear``.
+    """
+
+    def __init__(self, widths: tuple[int, ...], **kan_settings: object) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            KANLinear(fan_in, fan_out, **kan_settings)  # type: ignore[arg-type]
+            for fan_in, fan_out in pairwise(widths)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pooled features (rows, channels) to logits (rows, classes)."""
+        for layer in self.layers:
+            x = layer(x)
+        return x

@@ -1,0 +1,110 @@
+"""Weights of others for a backbone.
+
+The one module of this package that opens a file: ``create_model`` takes a path.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+# Keys under which training scripts of the field put the weights, the averaged ones first.
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Names of tensors, by what became of them.
+
+    Attributes:
+        loaded: Copied into the backbone.
+        missing: Of the backbone, not in the file: left at their initial value.
+        unused: Of the file, without a place in the backbone (such as its classifier).
+        mismatched: In both, but of different shape: left at their initial value.
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    unused: list[str]
+    mismatched: list[str]
+
+
+def read_state_dict(path: Path) -> dict[str, Any]:
+    """Read a file of tensors, never running code from it.
+
+    Args:
+        path: ``.safetensors``, or a file of ``torch.save`` (loaded with ``weights_only=True``).
+
+    Returns:
+        The outermost dictionary of the file.
+
+    Raises:
+        ValueError: If the file is missing, damaged, holds more than plain data, or no dictionary.
+    """
+    if not path.is_file():
+        raise ValueError(f"The weights file {path} does not exist.")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, Exception) as error:
+        # torch.load reports damage with half a dozen exception types; to a person they are one.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as plain tensors; it is damaged or holds code: {reason}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors.")
+    return content
+
+
+def _unwrap(content: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file, without wrappers and without DistributedDataParallel's prefix."""
+    for key in _WRAPPERS:
+        if isinstance(content.get(key), dict):
+            return _unwrap(content[key])
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name.removeprefix("module."): value for name, value in tensors.items()}
+
+
+def _timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Translate an architecture's published names and layouts to timm's, by timm's own filter."""
+    family = sys.modules[type(backbone).__module__]
+    translate = getattr(family, "checkpoint_filter_fn", None)
+    return translate(tensors, backbone) if translate else tensors
+
+
+def load_backbone_weights(backbone: nn.Module, path: Path) -> LoadReport:
+    """Copy the weights of a file into a backbone, as far as names and shapes agree.
+
+    Args:
+        backbone: A timm model.
+        path: Official TResNet ``.pth``, torchvision or timm state dict, or ``.safetensors``.
+
+    Raises:
+        ValueError: If the file cannot be read or none of its tensors fits.
+    """
+    found = _timm_names(_unwrap(read_state_dict(path)), backbone)
+    own = backbone.state_dict()
+    shared = [name for name in own if name in found]
+    loaded = [name for name in shared if own[name].shape == found[name].shape]
+    if not any(own[name].ndim > 1 for name in loaded):
+        raise ValueError(
+            f"None of the {len(found)} tensors in {path} fits the backbone "
+            f"{type(backbone).__name__}; is it a file for another architecture?"
+        )
+    backbone.load_state_dict({name: found[name] for name in loaded}, strict=False)
+    return LoadReport(
+        loaded=loaded,
+        missing=[name for name in own if name not in found and "num_batches" not in name],
+        unused=[name for name in found if name not in own],
+        mismatched=[name for name in shared if own[name].shape != found[name].shape],
+    )

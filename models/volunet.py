@@ -1,0 +1,154 @@
+"""VoLUNet: backbone -> feature map -> WIC-Classifier, and in training the regions of VDSM."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbones import feature_map
+from models.kan import WICClassifier
+from models.vdsm import VARIANTS, region_means, superpixel_labels
+
+
+class TrainingOutput(NamedTuple):
+    """What a forward pass gives in training mode.
+
+    Attributes:
+        logits: (B, K), of the globally pooled feature.
+        region_logits: (R, K), of every region of the batch, image after image.
+        region_weights: ``None`` if every row is a region; else (R,), 1 for a region and 0 for a row
+            of padding.
+    """
+
+    logits: Tensor
+    region_logits: Tensor
+    region_weights: Tensor | None
+
+
+class VoLUNet(nn.Module):
+    """Voronoi Density-Based Locally Unique Network (Liu et al., IEEE TCSVT 2025).
+
+    The same WIC-Classifier scores the pooled feature of the picture and, in training, the mean
+    feature of each region: superpixels of the (subsampled) map by VDSM, or every cell of the map if
+    ``min_superpixels`` is 0 or not below the number of cells.
+
+    Args:
+        backbone: A timm model without classifier.
+        num_classes: K.
+        subsampling: Average the map to ``sub_h`` x ``sub_w`` cells before VDSM.
+        sub_h: Rows after subsampling.
+        sub_w: Columns after subsampling.
+        min_superpixels: See ``models.vdsm.superpixel_labels``; 0 turns VDSM off.
+        vdsm: Variant of VDSM.
+    """
+
+    settings: dict[str, Any]  # what ``create_model`` was called with, for checkpoints
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        *,
+        subsampling: bool = False,
+        sub_h: int = 4,
+        sub_w: int = 4,
+        min_superpixels: int = 6,
+        vdsm: str = "released",
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"A classifier needs at least one class, not {num_classes}.")
+        if sub_h < 1 or sub_w < 1 or min_superpixels < 0:
+            raise ValueError(
+                f"The grid needs sub_h and sub_w >= 1 and min_superpixels >= 0, not {sub_h}, "
+                f"{sub_w} and {min_superpixels}."
+            )
+        if vdsm not in VARIANTS:
+            raise ValueError(f"Unknown VDSM variant {vdsm!r}; choose one of {', '.join(VARIANTS)}.")
+        self.backbone = backbone
+        self.head = WICClassifier((int(backbone.num_features), num_classes))  # type: ignore[arg-type]
+        self.subsampling = subsampling
+        self.sub_h = sub_h
+        self.sub_w = sub_w
+        self.min_superpixels = min_superpixels
+        self.vdsm = vdsm
+        self.settings = {}
+
+    def forward(self, images: Tensor) -> Tensor | TrainingOutput:
+        """Score a batch of pictures.
+
+        Args:
+            images: (B, 3, size, size).
+
+        Returns:
+            Evaluation mode: logits (B, K). Training mode: a ``TrainingOutput``.
+        """
+        features = feature_map(self.backbone, images)
+        pooled = features.float().mean(dim=(2, 3))
+        if not self.training:
+            return self.head(pooled)  # type: ignore[no-any-return]
+        regions, region_weights = self.region_features(features)
+        # One call for everything: the layer's weights are expanded once.
+        logits = self.head(torch.cat([pooled, regions]))
+        return TrainingOutput(logits[: len(pooled)], logits[len(pooled) :], region_weights)
+
+    def region_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Local vectors of a feature map (B, C, H, W): float32 (R, C), and their weights.
+
+        Raises:
+            ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
+        """
+        if not self.uses_vdsm(*features.shape[2:]):
+            return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
+        if self.subsampling:
+            features = F.adaptive_avg_pool2d(features, (self.sub_h, self.sub_w))
+        labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
+        means, sizes = region_means(features, labels)
+        if features.is_cuda or torch.compiler.is_compiling():
+            # Counting the regions would make the host wait for the device: keep the padding.
+            return means.flatten(0, 1), (sizes > 0).flatten().float()
+        return means[sizes > 0], None
+
+    def uses_vdsm(self, height: int, width: int) -> bool:
+        """Whether a map of this size is merged to superpixels, or each cell is a region."""
+        return 0 < self.min_superpixels < height * width
+
+    @torch.no_grad()
+    def check_grid(self, image_size: int) -> tuple[int, int]:
+        """Make sure before training that the region settings fit the feature map.
+
+        Args:
+            image_size: Side of the pictures in pixels.
+
+        Returns:
+            Rows and columns of the feature map.
+
+        Raises:
+            ValueError: If the backbone refuses the size or ``min_superpixels`` does not fit.
+        """
+        was_training = self.training
+        self.eval()
+        device = next(self.parameters()).device
+        try:
+            features = feature_map(
+                self.backbone, torch.zeros(1, 3, image_size, image_size, device=device)
+            )
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"The backbone refuses pictures of {image_size} x {image_size} pixels: {reason}"
+            ) from error
+        finally:
+            self.train(was_training)
+        height, width = features.shape[2:]
+        if self.uses_vdsm(height, width) and self.subsampling:
+            cells = self.sub_h * self.sub_w
+            if self.min_superpixels > cells:
+                raise ValueError(
+                    f"min_superpixels is {self.min_superpixels}, but subsampling leaves only "
+                    f"{self.sub_h} x {self.sub_w} = {cells} cells; lower it to {cells} or less."
+                )
+        return height, width

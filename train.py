@@ -1,0 +1,290 @@
+"""Train VoLUNet on pictures described by a split CSV.
+
+Example: python train.py --img_dir images --csv_path splits.csv --backbone-name resnet18
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import torch
+
+from helper_functions import cli
+from helper_functions.checkpoints import Checkpoint, read_checkpoint
+from helper_functions.classification import ClassificationObjective, Evaluation
+from helper_functions.datasets import (
+    ImageDataset,
+    MultiHotTargets,
+    Transform,
+    image_paths,
+    make_loader,
+)
+from helper_functions.engine import LAST, Trainer, resolve_amp, resolve_device
+from helper_functions.errors import UserError
+from helper_functions.files import make_folder
+from helper_functions.optim import make_optimizer, make_scheduler
+from helper_functions.presets import PRESETS
+from helper_functions.splits import SplitTable, read_split_table
+from helper_functions.stopping import StopRequest
+from helper_functions.transforms import EvalTransform, TrainTransform
+from loss_functions import AsymmetricLoss
+from models import VoLUNet, create_model
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line; defaults are the released recipe."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_data_flags(parser, csv_required=True)
+    parser.add_argument(
+        "--max-bad-images",
+        type=cli.number(int, 0),
+        default=0,
+        help="unreadable training images to skip before giving up (default: 0)",
+    )
+
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--backbone-name",
+        default="tresnet_l",
+        help="tresnet_m, tresnet_l, resnet18/50/101, swin_{b,l}_{224,384}_22k or any timm model "
+        "(default: tresnet_l)",
+    )
+    group.add_argument(
+        "--model-kwargs",
+        nargs="+",
+        default={},
+        action=cli.KeyValues,
+        metavar="KEY=VALUE",
+        help="handed on to timm.create_model",
+    )
+    group.add_argument("--model-path", type=Path, help="weights file for the backbone")
+    group.add_argument("--pretrained", action="store_true", help="fetch timm's published weights")
+    cli.add_region_flags(group)
+
+    group = parser.add_argument_group("loss")
+    group.add_argument("--gamma-neg", type=cli.number(float, 0), default=0.0, help="ASL (0)")
+    group.add_argument("--gamma-pos", type=cli.number(float, 0), default=0.0, help="ASL (0)")
+    group.add_argument("--clip", type=cli.number(float, 0, 1), default=0.0, help="ASL (0)")
+    group.add_argument(
+        "--nms-weight", type=cli.number(float, 0), default=1.0, help="of Local-NMS (default: 1)"
+    )
+
+    group = parser.add_argument_group("optimisation")
+    group.add_argument(
+        "--lr", type=cli.number(float, 0), default=2e-4, help="peak rate (default: 2e-4)"
+    )
+    group.add_argument("--epochs", type=cli.number(int, 1), default=80, help="(default: 80)")
+    group.add_argument(
+        "--weight-decay",
+        type=cli.number(float, 0),
+        default=1e-4,
+        help="L2 on matrices and filters (default: 1e-4)",
+    )
+    group.add_argument(
+        "--pct-start",
+        type=cli.number(float, 0, 1),
+        default=0.2,
+        help="share of the steps that the rate rises (default: 0.2)",
+    )
+    group.add_argument(
+        "--cutout",
+        type=cli.number(float, 0, 1),
+        default=0.5,
+        help="box side of Cutout as a share of the image; 0: off (default: 0.5)",
+    )
+    group.add_argument(
+        "--rand-augment",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="two random operations an image (default: on)",
+    )
+    group.add_argument(
+        "--horizontal-flip",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="mirror half of the images; not in the released recipe (default: off)",
+    )
+    group.add_argument("--seed", type=cli.number(int, 0), default=0, help="(default: 0)")
+
+    cli.add_runtime_flags(parser)
+
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output-path", type=Path, default=Path("runs/train"), help="(default: runs/train)"
+    )
+    group.add_argument(
+        "--resume",
+        nargs="?",
+        const="last",
+        choices=("last", "auto"),
+        help="continue the run in --output-path; 'auto' starts one if there is none",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace the run in --output-path")
+    return parser.parse_args()
+
+
+def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
+    """The checkpoint to resume from; ``None`` for a new run."""
+    last = args.output_path / LAST
+    if args.resume and last.is_file():
+        return read_checkpoint(last)
+    if args.resume == "last":
+        raise UserError(f"There is nothing to resume: {last} does not exist.")
+    if last.is_file() and not args.overwrite:
+        raise UserError(
+            f"{args.output_path} already holds a run; continue it with --resume, replace it with "
+            f"--overwrite, or choose another --output-path."
+        )
+    return None
+
+
+def check_class_count(args: argparse.Namespace, table: SplitTable) -> None:
+    """Compare the CSV's class count with --num-classes (an error) and the preset's (a warning)."""
+    count = len(table.classes)
+    if args.num_classes is not None and args.num_classes != count:
+        raise UserError(
+            f"--num-classes is {args.num_classes}, but {args.csv_path} names {count} classes; "
+            f"leave the flag out, or mend the CSV."
+        )
+    expected = PRESETS[args.dataset].num_classes
+    if expected is not None and expected != count:
+        print(
+            f"Note: {args.csv_path} names {count} classes; a complete {args.dataset} has "
+            f"{expected}."
+        )
+
+
+def build_model(args: argparse.Namespace, num_classes: int) -> VoLUNet:
+    """The model of the command line, its region settings checked against the image size."""
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always", UserWarning)
+            model = create_model(
+                args.backbone_name,
+                num_classes,
+                subsampling=args.subsampling,
+                sub_h=args.sub_h,
+                sub_w=args.sub_w,
+                min_superpixels=args.min_superpixels,
+                vdsm=args.vdsm,
+                pretrained=args.pretrained,
+                model_path=args.model_path,
+                image_size=args.image_size,
+                **args.model_kwargs,
+            )
+        model.check_grid(args.image_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for note in notes:
+        print(f"Note: {note.message}")
+    return model
+
+
+def make_dataset(
+    args: argparse.Namespace, table: SplitTable, split: str, transform: Transform
+) -> tuple[ImageDataset, MultiHotTargets]:
+    """The pictures of a split and their multi-hot targets."""
+    samples = table.split(split)
+    allowed = args.max_bad_images if split == "train" else 0
+    paths = image_paths(samples, args.img_dir, args.csv_path, allowed)
+    targets = MultiHotTargets(samples, table.classes, args.csv_path)
+    return ImageDataset(paths, targets, transform, args.seed), targets
+
+
+def main() -> None:
+    """Command line -> data -> model -> loss -> training."""
+    args = parse_args()
+    preset = PRESETS[args.dataset]
+    args.image_size = args.image_size or preset.image_size
+    checkpoint = find_checkpoint(args)
+    device = resolve_device(args.device)
+    amp = resolve_amp(args.amp, device)
+    torch.manual_seed(args.seed)
+
+    table = read_split_table(args.csv_path)
+    check_class_count(args, table)
+    augment = TrainTransform(
+        args.image_size,
+        args.mean,
+        args.std,
+        cutout_factor=args.cutout,
+        rand_augment=args.rand_augment,
+        horizontal_flip=args.horizontal_flip,
+    )
+    train_set, _ = make_dataset(args, table, "train", augment)
+    plain = EvalTransform(args.image_size, args.mean, args.std)
+    val_set, val_targets = make_dataset(args, table, "val", plain)
+    loading = {
+        "batch_size": args.batch_size,
+        "workers": args.workers,
+        "pin_memory": device.type == "cuda",
+    }
+    train_loader = make_loader(train_set, shuffle=True, **loading)
+    val_loader = make_loader(val_set, **loading)
+
+    model = build_model(args, len(table.classes)).to(device)
+    if checkpoint is not None and checkpoint["info"]["classes"] != list(table.classes):
+        raise UserError(f"{checkpoint.path} was trained on other classes than {args.csv_path}.")
+    optimizer = make_optimizer(model, args.lr, args.weight_decay)
+    scheduler = make_scheduler(optimizer, args.lr, args.epochs * len(train_loader), args.pct_start)
+    stop = StopRequest()
+    settings = {name: value for name, value in vars(args).items() if name != "resume"}
+    info = {
+        "task": "classification",
+        "classes": list(table.classes),
+        "image_size": args.image_size,
+        "mean": args.mean,
+        "std": args.std,
+    }
+
+    make_folder(args.output_path)
+    cli.write_settings(args.output_path / "args.yaml", settings)
+    trainer = Trainer(
+        model=model,
+        objective=ClassificationObjective(
+            AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip), args.nms_weight
+        ),
+        evaluate=Evaluation(
+            model,
+            val_loader,
+            val_targets.matrix(),
+            threshold=0.5,
+            device=device,
+            amp=amp,
+            stop=stop,
+        ),
+        metric="mAP",
+        loader=train_loader,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        device=device,
+        amp=amp,
+        epochs=args.epochs,
+        output=args.output_path,
+        description={
+            "settings": model.settings,
+            "info": info,
+            "args": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+        },
+        print_freq=args.print_freq,
+        max_bad_images=args.max_bad_images,
+        stop=stop,
+    )
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    print(
+        f"{preset.note} {len(train_set)} training and {len(val_set)} validation images, "
+        f"{len(table.classes)} classes; {args.backbone_name} on {device}."
+    )
+    stop.listen()
+    trainer.fit()
+    print(
+        f"Best validation mAP {trainer.position.best:.2f} in epoch "
+        f"{trainer.position.best_epoch + 1}; checkpoints and log in {args.output_path}."
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

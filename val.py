@@ -1,0 +1,178 @@
+"""Validate a trained VoLUNet on a split, or predict the images of a folder.
+
+Examples:
+    python val.py --ckpt-path runs/train/model-highest.ckpt --img_dir images --csv_path splits.csv
+    python val.py --ckpt-path runs/train/model-highest.ckpt --img_dir photos
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from helper_functions import cli
+from helper_functions.checkpoints import Checkpoint, read_checkpoint
+from helper_functions.classification import predict
+from helper_functions.datasets import (
+    ImageDataset,
+    MultiHotTargets,
+    NoTargets,
+    image_paths,
+    make_loader,
+)
+from helper_functions.engine import resolve_amp, resolve_device
+from helper_functions.errors import UserError
+from helper_functions.files import make_folder
+from helper_functions.images import find_images
+from helper_functions.metrics import baselines, evaluate, per_class_table
+from helper_functions.reporting import (
+    summary,
+    write_metrics,
+    write_per_class,
+    write_predictions,
+)
+from helper_functions.splits import ALL, SPLITS, SplitTable, read_split_table
+from helper_functions.transforms import EvalTransform
+from models import VoLUNet
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line; what it leaves open comes from the checkpoint."""
+    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ckpt-path", type=Path, required=True, help="checkpoint of train.py")
+    cli.add_data_flags(parser, csv_required=False)
+    parser.add_argument(
+        "--split", choices=(*SPLITS, ALL), default="val", help="rows to validate (default: val)"
+    )
+    group = parser.add_argument_group("model (from the checkpoint; given here, checked against it)")
+    group.add_argument("--backbone-name", help="name of the backbone")
+    cli.add_region_flags(group)
+    cli.add_runtime_flags(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--thre",
+        type=cli.number(float, 0, 1),
+        default=0.5,
+        help="decision threshold (default: 0.5)",
+    )
+    group.add_argument(
+        "--output", type=Path, help="folder for the results (default: 'val' beside the checkpoint)"
+    )
+    return parser.parse_args()
+
+
+def check_against_checkpoint(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Refuse flags that contradict what the checkpoint holds."""
+    num_classes = len(checkpoint["info"]["classes"])
+    if args.num_classes is not None and args.num_classes != num_classes:
+        raise UserError(
+            f"--num-classes is {args.num_classes}, but {checkpoint.path} has {num_classes} classes."
+        )
+    backbone_name = checkpoint["settings"]["backbone_name"]
+    if args.backbone_name is not None and args.backbone_name != backbone_name:
+        raise UserError(
+            f"--backbone-name is {args.backbone_name}, but {checkpoint.path} holds a "
+            f"{backbone_name}."
+        )
+
+
+def score(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    model: VoLUNet,
+    paths: list[Path],
+) -> npt.NDArray[np.float32]:
+    """Class probabilities of pictures, float32 (N, K)."""
+    info = checkpoint["info"]
+    transform = EvalTransform(
+        args.image_size or info["image_size"], args.mean or info["mean"], args.std or info["std"]
+    )
+    dataset = ImageDataset(paths, NoTargets(len(paths)), transform)
+    device = resolve_device(args.device)
+    loader = make_loader(
+        dataset,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        pin_memory=device.type == "cuda",
+    )
+    return predict(model.to(device), loader, device, resolve_amp(args.amp, device))
+
+
+def training_frequencies(
+    table: SplitTable, classes: list[str], fallback: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64]:
+    """Share of the training images that show each class; of the scored ones if there are none."""
+    train = [sample for sample in table.samples if sample.split == "train"]
+    matrix = MultiHotTargets(train, classes, table.path).matrix() if train else fallback
+    return np.asarray(matrix.mean(axis=0))
+
+
+def validate(
+    args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
+) -> None:
+    """Score a labelled split and write metrics, predictions and the per-class table."""
+    classes = checkpoint["info"]["classes"]
+    table = read_split_table(args.csv_path)
+    samples = table.split(args.split)
+    targets = MultiHotTargets(samples, classes, table.path).matrix()
+    paths = image_paths(samples, args.img_dir, args.csv_path)
+    frequencies = training_frequencies(table, classes, targets)
+    make_folder(output)
+    scores = score(args, checkpoint, model, paths)
+    per_class = per_class_table(targets, scores, args.thre)
+    metrics = {
+        **evaluate(targets, scores, args.thre),
+        **baselines(targets, frequencies),
+        "classes": classes,
+        "split": args.split,
+        "checkpoint": str(args.ckpt_path),
+        "csv_path": str(args.csv_path),
+    }
+    write_predictions(
+        output / "predictions.csv", [sample.filename for sample in samples], classes, scores
+    )
+    write_per_class(output / "per_class.csv", classes, per_class)
+    write_metrics(output / "metrics.json", metrics)
+    print(summary(metrics, per_class))
+    print(f"\nmetrics.json, per_class.csv and predictions.csv are in {output}.")
+
+
+def predict_folder(
+    args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
+) -> None:
+    """Score every image below a folder and write the predictions."""
+    classes = checkpoint["info"]["classes"]
+    paths = find_images(args.img_dir)
+    make_folder(output)
+    scores = score(args, checkpoint, model, paths)
+    names = [str(path.relative_to(args.img_dir)) for path in paths]
+    write_predictions(output / "predictions.csv", names, classes, scores)
+    shown = 10
+    for name, row in list(zip(names, scores, strict=True))[:shown]:
+        found = [f"{classes[k]} {row[k]:.2f}" for k in np.argsort(-row) if row[k] > args.thre]
+        print(f"{name}: {', '.join(found) or f'nothing above {args.thre:g}'}")
+    if len(names) > shown:
+        print(f"... and {len(names) - shown} more images")
+    print(f"\nThe scores of {len(names)} images are in {output / 'predictions.csv'}.")
+
+
+def main() -> None:
+    """Checkpoint -> pictures -> scores -> metrics -> files."""
+    args = parse_args()
+    checkpoint = read_checkpoint(args.ckpt_path)
+    check_against_checkpoint(args, checkpoint)
+    model = checkpoint.model()
+    output = args.output or args.ckpt_path.parent / "val"
+    torch.manual_seed(0)
+    if args.csv_path is None:
+        predict_folder(args, checkpoint, model, output)
+    else:
+        validate(args, checkpoint, model, output)
+
+
+if __name__ == "__main__":
+    cli.run(main)
