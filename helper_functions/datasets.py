@@ -156,7 +156,7 @@ class EpochSampler(Sampler[Key]):
         return iter([(self.epoch, index) for index in order[self.start :]])
 
     def __len__(self) -> int:
-        return self.length - self.start
+        return max(0, self.length - self.start)
 
 
 def collate(items: list[Item | ImageError]) -> Batch:
@@ -197,6 +197,8 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_leave_signals_to_the_parent,
+        # One of its own: starting an epoch must not draw from the model's random numbers.
+        generator=torch.Generator().manual_seed(dataset.seed),
     )
 
 

@@ -351,7 +351,7 @@ def _plant_all(rng: np.random.Generator, stands: _Stands, size: int) -> _Crowns:
 
 
 def _outline(genus: Genus, angle: FloatArray, turn: FloatArray) -> FloatArray:
-    """Crown outline in crown radii at each angle; angle is (1, points), turn (crowns, 1)."""
+    """Outline (crowns, points) in crown radii; angle is (points,), turn (crowns, 1)."""
     half_lobe = 0.5 * genus.lobes * angle + turn
     wave = 1.0 - np.abs(np.sin(half_lobe)) if genus.pointed else np.abs(np.cos(half_lobe))
     oval = 0.07 * np.cos(2.0 * angle + 3.0 * turn)
@@ -680,21 +680,22 @@ def _is_complete(folder: Path, settings: dict[str, float]) -> bool:
     if not manifest.exists():
         if (folder / "splits.csv").exists():
             raise UserError(
-                f"{folder} holds a splits.csv that is not from this generator; "
-                "choose another folder."
+                f"The folder {folder} holds a splits.csv but no finished forest; "
+                "choose another folder or delete that file."
             )
         return False
-    if manifest.read_text(encoding="utf-8") != _manifest_text(settings):
+    if manifest.read_bytes() != _manifest(settings):
         raise UserError(
-            f"{folder} holds a forest made with other settings; choose another folder or delete it."
+            f"The folder {folder} holds a forest made with other settings; "
+            "choose another folder or delete it."
         )
     names = [_tile_name(index) for index in range(int(settings["tiles"]))]
     parts = [folder / kind / name for kind in ("images", "masks") for name in names]
     return all(path.exists() for path in [*parts, folder / "crowns.csv", folder / "splits.csv"])
 
 
-def _manifest_text(settings: dict[str, float]) -> str:
-    return json.dumps(settings, indent=2) + "\n"
+def _manifest(settings: dict[str, float]) -> bytes:
+    return (json.dumps(settings, indent=2) + "\n").encode()
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -755,7 +756,7 @@ def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float =
         ]
         _write_csv(folder / "crowns.csv", ("filename", "x", "y", "class"), crowns)
         _write_csv(folder / "splits.csv", ("filename", "label", "split"), rows)
-        (folder / "forest.json").write_text(_manifest_text(settings), encoding="utf-8")
+        (folder / "forest.json").write_bytes(_manifest(settings))
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"The forest cannot be written to {folder}: {reason}.") from error

@@ -35,7 +35,7 @@ class AsymmetricLoss(nn.Module):
         # Half precision cannot hold eps: float32 whatever autocast is in force.
         with torch.autocast(logits.device.type, enabled=False):
             positive = targets > 0
-            p = torch.sigmoid(logits if logits.dtype == torch.float64 else logits.float())
+            p = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
             q = (1 - p + self.clip).clamp(max=1) if self.clip > 0 else 1 - p
             p_target = torch.where(positive, p, q)
             loss = -p_target.clamp(min=self.eps).log()

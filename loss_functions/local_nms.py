@@ -21,9 +21,9 @@ class LocalNMSLoss(nn.Module):
             region_weights: (R,), 1 for a region and 0 for a row of padding; ``None``: all regions.
         """
         with torch.autocast(region_logits.device.type, enabled=False):
-            if region_logits.dtype != torch.float64:
-                region_logits = region_logits.float()
-            probability = region_logits.softmax(dim=1)
+            probability = region_logits.softmax(
+                dim=1, dtype=torch.promote_types(region_logits.dtype, torch.float32)
+            )
             squared = probability.square()
             best = probability.detach().argmax(dim=1, keepdim=True)
             suppressed = squared.sum(dim=1) - squared.gather(1, best).squeeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 from typing import Any
@@ -27,7 +28,7 @@ def timm_name(backbone_name: str) -> str:
     """
     name = ALIASES.get(backbone_name, backbone_name)
     if not timm.is_model(name.split(".")[0]):
-        similar = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        similar = difflib.get_close_matches(name, [*ALIASES, *timm.list_models()], n=5)
         hint = f" Similar names: {', '.join(similar)}." if similar else ""
         raise ValueError(
             f"There is no backbone named {backbone_name!r}; use one of the README's names or any "

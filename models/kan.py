@@ -105,7 +105,7 @@ class KANLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, in) to float32 (rows, out)."""
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
             basis = bspline_basis(x, self.grid, self.spline_order)
             weight = self.spline_weight * self.spline_scaler.unsqueeze(-1)
             return F.linear(F.silu(x), self.base_weight) + F.linear(

@@ -49,7 +49,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
         ValueError: If the file is missing, damaged, holds more than plain data, or no dictionary.
     """
     if not path.is_file():
-        raise ValueError(f"The weights file {path} does not exist.")
+        raise ValueError(f"The file {path} does not exist.")
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)

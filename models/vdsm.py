@@ -253,8 +253,9 @@ def region_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     member = flat[:, None, :] == torch.arange(cells, device=flat.device)[:, None]
     sizes = member.sum(dim=2)
     with torch.autocast(features.device.type, enabled=False):
-        weights = member.float() / sizes.clamp(min=1)[:, :, None]
-        means = weights @ features.flatten(2).transpose(1, 2).float()
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        weights = member.to(features.dtype) / sizes.clamp(min=1)[:, :, None]
+        means = weights @ features.flatten(2).transpose(1, 2)
     return means, sizes
 
 

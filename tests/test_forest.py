@@ -18,10 +18,10 @@ from helper_functions.errors import UserError
 from helper_functions.forest import CLASSES, ForestTile, make_tile, split_tiles, write_dataset
 
 SEEDS = range(24)
-TREESATAI = (
-    "Abies Acer Alnus Betula Cleared Fagus Fraxinus Larix Picea Pinus Populus Prunus Pseudotsuga "
-    "Quercus Tilia"
-).split()
+TREESATAI = [
+    *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix", "Picea"),
+    *("Pinus", "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +106,10 @@ def test_every_wooded_label_has_crowns_and_clearings_none(tiles: list[ForestTile
         assert "Cleared" not in crowned
 
 
-def test_crowns_are_lighter_than_the_gaps_between_them() -> None:
+def test_crowns_are_lighter_than_the_gaps_between_them(tiles: list[ForestTile]) -> None:
     # The centres must lie where the crowns are drawn: a shift of the drawing would break this.
     lighter = []
-    for seed in SEEDS:
-        tile = make_tile(seed)
+    for tile in tiles:
         x, y = tile.crowns[:, :2].astype(int).T
         wooded = tile.mask != CLASSES.index("Cleared")
         if len(x) > 50:
@@ -119,15 +118,47 @@ def test_crowns_are_lighter_than_the_gaps_between_them() -> None:
     assert min(lighter) > 0.0
 
 
-def test_the_crown_size_differs_by_genus() -> None:
-    crowns = np.concatenate([make_tile(seed).crowns for seed in range(40)])
-    masks = np.concatenate([make_tile(seed).mask.ravel() for seed in range(40)])
+def test_the_crown_size_differs_by_genus(tiles: list[ForestTile]) -> None:
+    crowns = np.concatenate([tile.crowns for tile in tiles])
+    masks = np.stack([tile.mask for tile in tiles])
 
     def area(name: str) -> float:
         index = CLASSES.index(name)
         return float((masks == index).sum() / (crowns[:, 2] == index).sum())
 
     assert area("Picea") < area("Pinus") < area("Quercus")
+
+
+def lone_crown(name: str, x: int, y: int) -> forest._Crowns:
+    return forest._Crowns(
+        x=np.array([x]),
+        y=np.array([y]),
+        genus=np.array([CLASSES.index(name)]),
+        radius=np.array([8.0], dtype=np.float32),
+        height=np.array([20.0], dtype=np.float32),
+        turn=np.zeros(1, dtype=np.float32),
+        colour=np.full((1, 3), 100.0, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize(("x", "y"), [(40, 25), (0, 63), (-3, 30), (66, 67)])
+def test_a_crown_is_drawn_at_its_place(x: int, y: int) -> None:
+    canopy = forest._raise_canopy(lone_crown("Picea", x, y), 64)
+    rows, columns = np.nonzero(canopy.height)
+    assert len(rows) > 5
+    assert np.hypot(rows - y, columns - x).max() < 1.2 * 8
+    highest = np.argmax(canopy.height[rows, columns])
+    nearest = (np.clip(x, 0, 63), np.clip(y, 0, 63))
+    assert np.hypot(columns[highest] - nearest[0], rows[highest] - nearest[1]) <= 2
+
+
+def test_a_shrub_claims_no_forest_floor() -> None:
+    shrub = lone_crown("Cleared", 32, 32)
+    canopy = forest._raise_canopy(shrub, 64)
+    ground = np.full((64, 64), CLASSES.index("Picea"))
+    classes = forest._class_map(canopy, shrub, ground)
+    assert (classes[canopy.height > 0] == CLASSES.index("Cleared")).all()
+    assert (classes[canopy.height == 0] == CLASSES.index("Picea")).all()
 
 
 def test_a_smaller_tile() -> None:
@@ -183,6 +214,12 @@ def test_split_of_scarce_classes() -> None:
             }
 
 
+def test_split_leaves_a_class_that_comes_once_in_train() -> None:
+    for seed in range(20):
+        split = split_tiles([["Pinus"]] * 3 + [["Abies"]], 0.5, np.random.default_rng(seed))
+        assert split.count("val") == 2 and split[3] == "train"
+
+
 def test_split_of_one_tile_is_train() -> None:
     assert split_tiles([["Pinus"]], 0.25, np.random.default_rng(0)) == ["train"]
 
@@ -215,7 +252,7 @@ def test_dataset_twice_is_identical_and_another_seed_is_not(dataset: Path, tmp_p
     write_dataset(tmp_path / "again", tiles=9, seed=2)
     assert fingerprint(tmp_path / "again") == fingerprint(dataset)
     write_dataset(tmp_path / "other", tiles=9, seed=3)
-    other, same = fingerprint(tmp_path / "other"), fingerprint(dataset)
+    other, same = (fingerprint(f / "images") for f in (tmp_path / "other", dataset))
     assert not set(other.values()) & set(same.values())
 
 
@@ -262,10 +299,11 @@ def test_impossible_settings_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["taken", "taken/below"])
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path, place: str) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        write_dataset(tmp_path / "taken", tiles=1)
+        write_dataset(tmp_path / place, tiles=1)
     assert is_sentence(str(caught.value)) and "taken" in str(caught.value)
 
 

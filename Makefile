@@ -1,0 +1,44 @@
+# make demo    set up, make the built-in forest data, train and validate a small model, say where
+# make test    set up and run the tests
+# make check   set up, lint and type-check
+# make figures redraw images/ (the curve needs `make demo` first)
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+
+DEMO := runs/demo
+TILES := 480
+EPOCHS := 24
+
+.PHONY: demo test check figures clean
+
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3.11."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+demo: $(INSTALLED)
+	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles $(TILES)
+	$(RUN) train.py --img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
+		--backbone-name resnet18 --image-size 128 --subsampling --epochs $(EPOCHS) --lr 1e-3 \
+		--output-path $(DEMO)/train --resume auto
+	$(RUN) val.py --ckpt-path $(DEMO)/train/model-highest.ckpt \
+		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv --output $(DEMO)/val
+
+test: $(INSTALLED)
+	$(RUN) -m pytest
+
+check: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+figures: $(INSTALLED)
+	$(RUN) -m helper_functions.figures --log $(DEMO)/train/log.csv --output images
+
+clean:
+	rm -rf $(VENV) $(DEMO)

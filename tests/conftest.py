@@ -1,0 +1,80 @@
+"""Shared fixtures: golden numbers, tiny picture sets, the real command lines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+
+# One thread: tiny tensors gain nothing from two, and results do not depend on the machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Any]:
+    """Loads a file of ``tests/golden`` as a dictionary of arrays."""
+
+    def load(name: str) -> dict[str, Any]:
+        with np.load(GOLDEN / name) as arrays:
+            return dict(arrays)
+
+    return load
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Runs a script or module of the project as a user would."""
+
+    def run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **settings,
+        )
+
+    return run
+
+
+# Colours that a tiny network tells apart in a few steps.
+COLOURS = {"blue": (40, 60, 200), "green": (40, 180, 60), "red": (210, 50, 40)}
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """18 pictures of one or two coloured halves: ``images/`` and ``splits.csv``."""
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    names = sorted(COLOURS)
+    rows = ["filename,label,split"]
+    for number in range(18):
+        left, right = names[number % 3], names[number // 3 % 3]
+        pixels = rng.integers(0, 30, (40, 48, 3))
+        pixels[:, :24] += COLOURS[left]
+        pixels[:, 24:] += COLOURS[right]
+        name = f"picture_{number:02d}.png"
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "images" / name)
+        labels = sorted({left, right})
+        rows.append(f'{name},"{labels}",{"val" if number % 3 == 2 else "train"}')
+    (folder / "splits.csv").write_text("\n".join(rows) + "\n")
+    return folder

@@ -1,0 +1,382 @@
+"""The two scripts as users call them: train, validate, predict, resume, and every wrong input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, Command
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from helper_functions.checkpoints import load_model, read_checkpoint
+
+SMALL = (
+    *("--backbone-name", "resnet10t", "--image-size", 64, "--device", "cpu"),
+    *("--subsampling", "--sub-h", 2, "--sub-w", 2, "--min-superpixels", 2),
+    *("--batch-size", 4, "--workers", 0, "--lr", 2e-3),
+)
+
+
+def _data(folder: Path) -> Sequence[object]:
+    return ("--img_dir", folder / "images", "--csv_path", folder / "splits.csv")
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_set: Path, command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A finished run of four epochs, and what it printed."""
+    output = tmp_path_factory.mktemp("run") / "out"
+    done = command("train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", output)
+    assert done.returncode == 0, done.stderr
+    return output, done.stdout
+
+
+def test_training_leaves_the_files_of_the_contract(trained: tuple[Path, str]) -> None:
+    output, printed = trained
+    assert {path.name for path in output.iterdir()} >= {
+        "model-highest.ckpt",
+        "last.ckpt",
+        "log.csv",
+        "args.yaml",
+    }
+    rows = _rows(output / "log.csv")
+    assert list(rows[0])[:7] == [
+        *("epoch", "step", "lr", "loss", "asl_loss", "local_nms_loss"),
+        "loss_per_label",
+    ]
+    assert "val_mAP" in rows[0]
+    assert len(rows) == 4
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    for row in rows:
+        total = float(row["asl_loss"]) + float(row["local_nms_loss"])
+        assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
+    settings = yaml.safe_load((output / "args.yaml").read_text())
+    assert settings["lr"] == 2e-3
+    assert settings["vdsm"] == "released"
+    assert settings["weight_decay"] == 1e-4
+    assert "12 training and 6 validation images, 3 classes" in printed
+    best = max(float(row["val_mAP"]) for row in rows)
+    assert f"Best validation mAP {best:.2f}" in printed
+
+
+def test_checkpoints_describe_themselves(trained: tuple[Path, str]) -> None:
+    checkpoint = read_checkpoint(trained[0] / "last.ckpt")
+    assert checkpoint["info"] == {
+        "task": "classification",
+        "classes": ["blue", "green", "red"],
+        "image_size": 64,
+        "mean": None,
+        "std": None,
+    }
+    assert checkpoint["step"] == 12
+    assert checkpoint["training"]["position"]["epoch"] == 4
+    model = load_model(trained[0] / "model-highest.ckpt")
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.fixture(scope="module")
+def validated(
+    trained: tuple[Path, str], tiny_set: Path, command: Command
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    output = trained[0] / "report"
+    done = command(
+        *("val.py", "--ckpt-path", trained[0] / "model-highest.ckpt", *_data(tiny_set)),
+        *("--output", output, "-b", 4, "-j", 1),
+    )
+    assert done.returncode == 0, done.stderr
+    return output, done
+
+
+def test_validation_repeats_the_score_of_the_training(
+    trained: tuple[Path, str], validated: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    metrics = json.loads((validated[0] / "metrics.json").read_text())
+    best = max(float(row["val_mAP"]) for row in _rows(trained[0] / "log.csv"))
+    assert metrics["mAP"] == pytest.approx(best, abs=1e-4)
+    names = {"mAP", "P_C", "R_C", "F_C", "P_O", "R_O", "F_O", "CF1", "threshold", "num_images"}
+    assert names | {"classes", "per_class_AP"} <= set(metrics)
+    assert metrics["num_images"] == 6
+    assert metrics["classes"] == ["blue", "green", "red"]
+    assert metrics["mAP"] > metrics["chance_mAP"] > 0
+    assert f"mAP                 {metrics['mAP']:6.2f}" in validated[1].stdout
+
+
+def test_predictions_agree_with_the_metrics_by_scikit_learn(
+    tiny_set: Path, validated: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    rows = _rows(validated[0] / "predictions.csv")
+    assert list(rows[0]) == ["filename", "blue", "green", "red"]
+    expected = [row for row in _rows(tiny_set / "splits.csv") if row["split"] == "val"]
+    assert [row["filename"] for row in rows] == [row["filename"] for row in expected]
+    metrics = json.loads((validated[0] / "metrics.json").read_text())
+    for index, name in enumerate(metrics["classes"]):
+        ap = average_precision_score(
+            [name in row["label"] for row in expected], [float(row[name]) for row in rows]
+        )
+        assert metrics["per_class_AP"][index] == pytest.approx(100 * ap, abs=1e-4)
+    table = _rows(validated[0] / "per_class.csv")
+    assert [row["class"] for row in table] == metrics["classes"]
+    assert float(table[1]["AP"]) == pytest.approx(metrics["per_class_AP"][1], abs=1e-3)
+
+
+def test_a_folder_is_predicted_without_labels(
+    trained: tuple[Path, str], tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos" / "deep"
+    photos.mkdir(parents=True)
+    for name in ("picture_02.png", "picture_05.png"):
+        shutil.copy(tiny_set / "images" / name, photos)
+    (photos / "notes.txt").write_text("no picture")
+    done = command(
+        *("val.py", "--ckpt-path", trained[0] / "model-highest.ckpt"),
+        *("--img_dir", photos.parent, "--output", tmp_path / "out", "--workers", 0),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = _rows(tmp_path / "out" / "predictions.csv")
+    assert [row["filename"] for row in rows] == ["deep/picture_02.png", "deep/picture_05.png"]
+    model = load_model(trained[0] / "model-highest.ckpt")
+    image = Image.open(photos / "picture_02.png").resize((64, 64), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = model(pixels).sigmoid()[0]
+    scores = [float(rows[0][name]) for name in ("blue", "green", "red")]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def _log_without_times(output: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in _rows(output / "log.csv")]
+
+
+def test_a_terminated_run_resumes_to_the_same_end(
+    trained: tuple[Path, str], tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    arguments = ["train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", tmp_path]
+    process = subprocess.Popen(
+        [sys.executable, "-u", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/4"):
+            process.send_signal(signal.SIGTERM)
+            break
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "Traceback" not in errors
+    resumed = command(*arguments, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert _log_without_times(tmp_path) == _log_without_times(trained[0])
+    weights = read_checkpoint(tmp_path / "last.ckpt")["model"]
+    expected = read_checkpoint(trained[0] / "last.ckpt")["model"]
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+
+
+def test_a_run_is_not_overwritten_unasked(
+    trained: tuple[Path, str], tiny_set: Path, command: Command
+) -> None:
+    before = (trained[0] / "last.ckpt").read_bytes()
+    done = command("train.py", *_data(tiny_set), *SMALL, "--output-path", trained[0])
+    assert done.returncode == 2
+    assert "already holds a run; continue it with --resume" in done.stderr
+    assert (trained[0] / "last.ckpt").read_bytes() == before
+    again = command(
+        "train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", trained[0], "--resume"
+    )
+    assert again.returncode == 0, again.stderr
+
+
+def test_resume_auto_starts_a_run_where_there_is_none(
+    tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    arguments = ("train.py", *_data(tiny_set), *SMALL, "--epochs", 1, "--output-path", tmp_path)
+    nothing = command(*arguments, "--resume")
+    assert nothing.returncode == 2
+    assert "nothing to resume" in nothing.stderr
+    assert command(*arguments, "--resume", "auto").returncode == 0
+    assert len(_rows(tmp_path / "log.csv")) == 1
+
+
+def test_unreadable_training_pictures_are_named_or_skipped(
+    tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_set, data)
+    (data / "images" / "picture_03.png").write_bytes(b"torn")
+    (data / "images" / "picture_04.png").unlink()
+    arguments = ("train.py", *_data(data), *SMALL, "--epochs", 1, "--output-path", tmp_path / "out")
+    missing = command(*arguments)
+    assert missing.returncode == 2
+    assert "picture_04.png (line 6)" in missing.stderr
+    torn = command(*arguments, "--max-bad-images", 1)
+    assert torn.returncode == 2
+    assert "Cannot read the image" in torn.stderr
+    skipped = command(*arguments, "--max-bad-images", 2, "--overwrite")
+    assert skipped.returncode == 0, skipped.stderr
+    assert skipped.stderr.count("Skipped:") == 2
+
+
+def test_mixed_precision_trains_on_the_cpu(
+    tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    done = command(
+        *("train.py", *_data(tiny_set), *SMALL, "--epochs", 1, "--amp", "bf16"),
+        *("--output-path", tmp_path, "--vdsm", "nearest", "--nms-weight", 10, "--horizontal-flip"),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# Wrong input: one readable line on standard error, status 2, nothing written.
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: object
+    printed: str
+    errors: str
+
+
+Script = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script inside this process: the same code without the seconds of its imports."""
+
+    def run(script: str, *arguments: object) -> Outcome:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(script, run_name="__main__")
+        captured = capsys.readouterr()
+        return Outcome(left.value.code, captured.out, captured.err)
+
+    return run
+
+
+def _assert_refused(done: Outcome, sentence: str, output: Path | None = None) -> None:
+    assert done.status == 2, done.errors
+    assert len(done.errors.strip().splitlines()) == 1, done.errors
+    assert sentence in done.errors
+    assert "Traceback" not in done.errors
+    assert output is None or not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--csv_path", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("--img_dir", "nowhere"), "image folder nowhere does not exist"),
+        (("--num-classes", "4"), "--num-classes is 4, but"),
+        (("--num-classes", "many"), "invalid whole number value: 'many'"),
+        (("--backbone-name", "resnet17"), "no backbone named 'resnet17'"),
+        (("--model-path", "nowhere.pth"), "nowhere.pth does not exist"),
+        (("--model-kwargs", "nothing"), "expects key=value"),
+        (("--model-kwargs", "no_such=1"), "timm cannot build"),
+        (("--min-superpixels", "5", "--image-size", "128"), "leaves only 2 x 2 = 4 cells"),
+        (("--vdsm", "newest"), "invalid choice: 'newest'"),
+        (("--device", "quantum"), "'quantum' cannot be used here"),
+        (("--mean", "0.5", "0.5", "0.5"), "the mean and the standard deviation"),
+        (("--lr", "-1"), "must be at least 0"),
+        (("--cutout", "nan"), "must be from 0 to 1"),
+        (("--epochs", "0"), "must be at least 1"),
+        (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
+    ],
+)
+def test_training_refuses_wrong_input(
+    tiny_set: Path, run_here: Script, tmp_path: Path, flags: Sequence[str], sentence: str
+) -> None:
+    output = tmp_path / "out"
+    done = run_here("train.py", *_data(tiny_set), *SMALL, "--output-path", output, *flags)
+    _assert_refused(done, sentence, output)
+
+
+def test_training_refuses_a_csv_without_validation_rows(
+    tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    table = tmp_path / "splits.csv"
+    table.write_text((tiny_set / "splits.csv").read_text().replace(",val", ",train"))
+    done = run_here(
+        *("train.py", "--img_dir", tiny_set / "images", "--csv_path", table, *SMALL),
+        *("--output-path", tmp_path / "out"),
+    )
+    _assert_refused(done, "has no image in the split 'val'", tmp_path / "out")
+
+
+def test_required_flags_are_asked_for(run_here: Script) -> None:
+    _assert_refused(run_here("train.py"), "the following arguments are required: --img_dir")
+    _assert_refused(run_here("val.py"), "the following arguments are required: --ckpt-path")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--ckpt-path", "nowhere.ckpt"), "nowhere.ckpt does not exist"),
+        (("--ckpt-path", "pyproject.toml"), "cannot be read as plain tensors"),
+        (("--num-classes", "4"), "--num-classes is 4, but"),
+        (("--backbone-name", "tresnet_l"), "--backbone-name is tresnet_l, but"),
+        (("--img_dir", "nowhere"), "nowhere"),
+        (("--split", "test"), "has no image in the split 'test'"),
+        (("--split", "valid"), "invalid choice: 'valid'"),
+        (("--thre", "2"), "must be from 0 to 1"),
+    ],
+)
+def test_validation_refuses_wrong_input(
+    trained: tuple[Path, str],
+    tiny_set: Path,
+    run_here: Script,
+    tmp_path: Path,
+    flags: Sequence[str],
+    sentence: str,
+) -> None:
+    done = run_here(
+        *("val.py", "--ckpt-path", trained[0] / "last.ckpt", *_data(tiny_set)),
+        *("--workers", 0, "--output", tmp_path / "out", *flags),
+    )
+    _assert_refused(done, sentence, tmp_path / "out")
+
+
+def test_validation_names_unreadable_pictures_and_unknown_classes(
+    trained: tuple[Path, str], tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_set, data)
+    (data / "images" / "picture_02.png").write_bytes(b"torn")
+    arguments = ("val.py", "--ckpt-path", trained[0] / "last.ckpt", *_data(data), "--workers", 1)
+    _assert_refused(run_here(*arguments), "picture_02.png")
+    table = data / "splits.csv"
+    table.write_text(table.read_text() + "picture_05.png,['violet'],val\n")
+    _assert_refused(run_here(*arguments), "line 20: the model does not know the class 'violet'")
+
+
+def test_help_names_the_flags(run_here: Script) -> None:
+    for script in ("train.py", "val.py"):
+        done = run_here(script, "--help")
+        assert done.status == 0
+        assert "--min-superpixels" in done.printed

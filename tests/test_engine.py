@@ -1,0 +1,242 @@
+"""The training loop: recipe, log, resume, unreadable pictures, signals."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import GOLDEN
+from PIL import Image
+from torch import Tensor, nn
+
+from helper_functions.checkpoints import read_checkpoint
+from helper_functions.datasets import Batch, ImageDataset, make_loader
+from helper_functions.engine import LAST, Trainer, resolve_amp, resolve_device
+from helper_functions.errors import UserError
+from helper_functions.optim import make_optimizer, make_scheduler
+from helper_functions.stopping import Stopped, StopRequest
+from helper_functions.training_log import TrainingLog
+
+
+def test_one_cycle_follows_the_golden_schedule() -> None:
+    for recipe in json.loads((GOLDEN / "recipe.json").read_text())["one_cycle"]:
+        optimizer = make_optimizer(nn.Linear(2, 2), recipe["max_lr"], 1e-4)
+        scheduler = make_scheduler(
+            optimizer, recipe["max_lr"], recipe["total_steps"], recipe["pct_start"]
+        )
+        compared = 0
+        for step in range(recipe["total_steps"]):
+            for group in optimizer.param_groups:
+                if str(step) in recipe["samples"]:
+                    lr, beta1 = recipe["samples"][str(step)]
+                    assert group["lr"] == pytest.approx(lr, rel=1e-6)
+                    assert group["betas"][0] == pytest.approx(beta1, rel=1e-6)
+                    compared += 1
+            optimizer.step()
+            scheduler.step()
+        assert compared == 2 * len(recipe["samples"])
+
+
+def test_weight_decay_spares_biases_and_other_vectors() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    no_decay, decay = make_optimizer(model, 1e-3, 0.5).param_groups
+    assert (no_decay["weight_decay"], decay["weight_decay"]) == (0, 0.5)
+    assert {p.ndim for p in decay["params"]} == {2, 4}
+    assert {p.ndim for p in no_decay["params"]} == {1}
+    assert len(decay["params"]) + len(no_decay["params"]) == len(list(model.parameters()))
+
+
+def test_mixed_precision_is_chosen_by_device() -> None:
+    assert resolve_amp("auto", torch.device("cpu")) is None
+    assert resolve_amp("auto", torch.device("cuda")) is torch.float16
+    assert resolve_amp("bf16", torch.device("cpu")) is torch.bfloat16
+    assert resolve_amp("off", torch.device("cuda")) is None
+
+
+def test_absent_devices_are_refused() -> None:
+    assert resolve_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="'quantum' cannot be used here"):
+        resolve_device("quantum")
+
+
+# A task that is no classification: the loop must not notice.
+
+
+class _Regression:
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        error = (model(batch.images).squeeze(1) - batch.targets.squeeze(1)).square().mean()
+        return {"loss": error, "rmse": error.detach().sqrt()}
+
+
+def _mean(image: Image.Image, rng: random.Random) -> Tensor:
+    return torch.tensor(image.resize((1, 1)).getpixel((0, 0))) / 255 + rng.random() * 0.01
+
+
+def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
+    torch.manual_seed(0)
+    paths = []
+    for number in range(10):
+        paths.append(folder / f"{number}.png")
+        if not paths[-1].exists():
+            Image.new("RGB", (4, 4), (25 * number, 100, 0)).save(paths[-1])
+    targets = [torch.tensor([number / 10]) for number in range(10)]
+    model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+    optimizer = make_optimizer(model, 0.05, 0.0)
+    output.mkdir(exist_ok=True)
+    epochs = settings.pop("epochs", 3)
+    arguments: dict[str, Any] = {
+        "model": model,
+        "objective": _Regression(),
+        "evaluate": lambda: {"score": next(model.parameters()).abs().mean().item()},
+        "metric": "score",
+        "loader": make_loader(
+            ImageDataset(paths, targets, _mean), batch_size=3, workers=0, shuffle=True
+        ),
+        "optimizer": optimizer,
+        "scheduler": make_scheduler(optimizer, 0.05, epochs * 4),
+        "device": torch.device("cpu"),
+        "amp": None,
+        "epochs": epochs,
+        "output": output,
+        "description": {"settings": {}, "info": {}},
+    }
+    return Trainer(**{**arguments, **settings})
+
+
+def _final(output: Path) -> tuple[dict[str, Tensor], str]:
+    """Last weights and the log without its times."""
+    log = [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in TrainingLog(output / "log.csv").read()
+    ]
+    return read_checkpoint(output / LAST)["model"], json.dumps(log)
+
+
+def _assert_same_end(one: Path, other: Path) -> None:
+    (weights, log), (other_weights, other_log) = _final(one), _final(other)
+    assert log == other_log
+    for name, value in weights.items():
+        assert torch.equal(value, other_weights[name]), name
+
+
+def test_the_loop_minimises_logs_and_saves(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, tmp_path / "run", epochs=20)
+    trainer.fit()
+    rows = TrainingLog(tmp_path / "run" / "log.csv").read()
+    assert [int(row["epoch"]) for row in rows] == list(range(20))
+    assert [int(row["step"]) for row in rows] == [4 * (n + 1) for n in range(20)]
+    assert list(rows[0]) == ["epoch", "step", "lr", "loss", "rmse", "val_score", "seconds"]
+    assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
+    best = read_checkpoint(tmp_path / "run" / "model-highest.ckpt")
+    scores = [float(row["val_score"]) for row in rows]
+    assert best["metrics"]["score"] == pytest.approx(max(scores))
+    assert best["epoch"] == scores.index(max(scores)) == trainer.position.best_epoch
+    assert "training" not in best.content
+
+
+class _StopAfter(StopRequest):
+    """Pretends that a signal comes in during a step."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.signum = signal.SIGTERM
+        super().check()
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6, 11])
+def test_a_stopped_run_ends_where_an_undisturbed_one_ends(tmp_path: Path, steps: int) -> None:
+    """Bit for bit, from the middle of an epoch as well as from its end."""
+    _trainer(tmp_path, tmp_path / "whole").fit()
+    with pytest.raises(Stopped) as stopped:
+        _trainer(tmp_path, tmp_path / "parts", stop=_StopAfter(steps)).fit()
+    assert stopped.value.exit_status == 143
+    resumed = _trainer(tmp_path, tmp_path / "parts")
+    resumed.resume(read_checkpoint(tmp_path / "parts" / LAST))
+    assert resumed.position.step == steps
+    resumed.fit()
+    _assert_same_end(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_finished_run_resumes_to_nothing(tmp_path: Path) -> None:
+    _trainer(tmp_path, tmp_path / "run").fit()
+    before = _final(tmp_path / "run")
+    trainer = _trainer(tmp_path, tmp_path / "run")
+    trainer.resume(read_checkpoint(tmp_path / "run" / LAST))
+    trainer.fit()
+    assert _final(tmp_path / "run")[1] == before[1]
+
+
+def test_a_checkpoint_of_another_model_does_not_resume(tmp_path: Path) -> None:
+    _trainer(tmp_path, tmp_path / "run").fit()
+    trainer = _trainer(tmp_path, tmp_path / "run", model=nn.Linear(3, 1))
+    with pytest.raises(UserError, match="does not fit this run"):
+        trainer.resume(read_checkpoint(tmp_path / "run" / LAST))
+
+
+def test_unreadable_pictures_stop_the_run_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = _trainer(tmp_path, tmp_path / "run")
+    (tmp_path / "3.png").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"3\.png.*allow --max-bad-images 1"):
+        trainer.fit()
+    tolerant = _trainer(tmp_path, tmp_path / "tolerant", max_bad_images=1)
+    tolerant.fit()
+    assert len(tolerant.position.bad_images) == 1
+    assert capsys.readouterr().err.count("Skipped:") == 1
+
+
+def test_losses_are_shown_every_print_freq_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _trainer(tmp_path, tmp_path / "run", print_freq=2).fit()
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert [line.split(":")[0] for line in shown] == [f"step {n}" for n in (2, 4, 6, 8, 10, 12)]
+    assert "loss" in shown[0]
+    assert "rmse" in shown[0]
+
+
+def test_half_precision_training_scales_the_loss(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, tmp_path / "run", amp=torch.float16)
+    assert trainer.scaler.is_enabled()
+    trainer.fit()
+    scale = read_checkpoint(tmp_path / "run" / LAST)["training"]["scaler"]
+    assert scale["scale"] > 0
+    assert not _trainer(tmp_path, tmp_path / "b", amp=torch.bfloat16).scaler.is_enabled()
+
+
+def test_the_first_signal_waits_and_the_second_acts_at_once() -> None:
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop = StopRequest()
+        stop.listen()
+        stop.check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped) as stopped:
+            stop.check()
+        assert stopped.value.exit_status == 130
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+def test_the_log_replaces_rows_of_epochs_that_are_run_again(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path / "log.csv")
+    for epoch in range(3):
+        log.write({"epoch": epoch, "loss": 1 / 3})
+    log.write({"epoch": 1, "loss": 0.25, "extra": 5})
+    text = (tmp_path / "log.csv").read_text()
+    assert text == "epoch,loss,extra\n0,0.3333333333,\n1,0.25,5\n"

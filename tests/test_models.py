@@ -1,0 +1,263 @@
+"""The model: backbones by name, both modes, region settings, weights of others."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from models import TrainingOutput, VoLUNet, create_model
+from models.backbones import ALIASES, create_backbone, feature_map
+from models.pretrained import load_backbone_weights, read_state_dict
+from models.vdsm import pool_superpixels, superpixel_labels
+
+TINY = "resnet10t"  # the smallest residual network of timm with a 7 x 7 map at 224 px
+
+
+def _model(**settings: Any) -> VoLUNet:
+    torch.manual_seed(0)
+    return create_model(TINY, 5, **settings)
+
+
+def _images(count: int = 2, size: int = 128) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def test_evaluation_scores_the_pooled_feature() -> None:
+    model = _model().eval()
+    with torch.no_grad():
+        logits = model(_images())
+        features = timm.create_model(TINY, num_classes=0)
+        features.load_state_dict(model.backbone.state_dict())
+        expected = model.head(features.eval()(_images()))
+    assert logits.shape == (2, 5)
+    torch.testing.assert_close(logits, expected)
+
+
+def test_training_scores_the_superpixels_of_the_subsampled_map() -> None:
+    model = _model(subsampling=True, sub_h=2, sub_w=3, min_superpixels=2, vdsm="nearest")
+    images = _images()
+    seen: dict[str, torch.Tensor] = {}
+    model.head.register_forward_hook(lambda _m, inputs, out: seen.update(x=inputs[0], y=out))
+    output = model(images)
+    assert isinstance(output, TrainingOutput)
+    assert output.region_weights is None
+    assert output.logits.shape == (2, 5)
+    assert 2 * 2 <= len(output.region_logits) <= 2 * 6
+    assert len(seen["x"]) == 2 + len(output.region_logits)
+    torch.testing.assert_close(torch.cat([output.logits, output.region_logits]), seen["y"])
+
+
+def test_regions_are_the_means_of_the_superpixels() -> None:
+    model = _model(subsampling=True, min_superpixels=6)
+    features = torch.rand(3, 8, 7, 7, generator=torch.Generator().manual_seed(0))
+    regions, weights = model.region_features(features)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(features, (4, 4))
+    labels = superpixel_labels(pooled, 6, "released")
+    assert weights is None
+    torch.testing.assert_close(regions, pool_superpixels(pooled, labels))
+
+
+@pytest.mark.parametrize("min_superpixels", [0, 49, 60])
+def test_without_superpixels_every_cell_of_the_full_map_is_a_region(min_superpixels: int) -> None:
+    model = _model(subsampling=True, min_superpixels=min_superpixels)
+    features = torch.rand(2, 8, 7, 7)
+    regions, _ = model.region_features(features)
+    torch.testing.assert_close(regions[50], features[1, :, 0, 1])
+    assert len(regions) == 98
+
+
+def test_without_subsampling_superpixels_are_found_on_the_full_map() -> None:
+    model = _model(min_superpixels=6)
+    features = torch.rand(2, 8, 5, 7)
+    regions, _ = model.region_features(features)
+    labels = superpixel_labels(features, 6, "released")
+    torch.testing.assert_close(regions, pool_superpixels(features, labels))
+
+
+def test_padded_and_compact_regions_give_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the number of regions stays on the device: rows of padding with weight 0."""
+    from loss_functions import LocalNMSLoss
+
+    model = _model(subsampling=True)
+    features = torch.rand(3, 8, 7, 7, generator=torch.Generator().manual_seed(0))
+    compact, _ = model.region_features(features)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    padded, weights = model.region_features(features)
+    assert weights is not None
+    assert len(padded) == 3 * 16
+    torch.testing.assert_close(padded[weights.bool()], compact)
+    head = torch.nn.Linear(8, 5)
+    loss = LocalNMSLoss()
+    torch.testing.assert_close(loss(head(padded), weights), loss(head(compact)))
+
+
+def test_gradients_reach_backbone_and_head_through_both_branches() -> None:
+    model = _model(subsampling=True)
+    output = model(_images())
+    output.region_logits.square().sum().backward()
+    for name in ("backbone.conv1.0.weight", "head.layers.0.spline_weight"):
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None, name
+        assert gradient.abs().sum() > 0, name
+
+
+def test_settings_rebuild_the_model() -> None:
+    model = _model(subsampling=True, vdsm="nearest", min_superpixels=3)
+    twin = create_model(**model.settings)
+    twin.load_state_dict(model.state_dict())
+    assert (twin.subsampling, twin.vdsm, twin.min_superpixels) == (True, "nearest", 3)
+
+
+def test_check_grid_gives_the_map_and_keeps_the_mode() -> None:
+    model = _model(subsampling=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert model.check_grid(224) == (7, 7)
+    assert model.training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_more_superpixels_than_cells_are_refused_before_training() -> None:
+    model = _model(subsampling=True, min_superpixels=17)
+    with pytest.raises(ValueError, match=r"17, but subsampling leaves only 4 x 4 = 16 cells"):
+        model.check_grid(224)
+    assert _model(subsampling=True, min_superpixels=16).check_grid(224) == (7, 7)
+    assert _model(subsampling=True, min_superpixels=49).check_grid(224) == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("resnet18", {}),
+        ("tresnet_m", {}),
+        ("mobilenetv2_100", {"pad_type": "same"}),
+        ("swin_tiny_patch4_window7_224", {}),
+        ("vit_tiny_patch16_224", {}),
+        ("convnext_atto", {}),
+    ],
+)
+def test_backbones_of_every_layout_give_nchw_maps(name: str, settings: dict[str, Any]) -> None:
+    backbone = create_backbone(name, image_size=224, **settings).eval()
+    with torch.no_grad():
+        features = feature_map(backbone, _images(1, 224))
+    side = 14 if name.startswith("vit") else 7
+    assert features.shape == (1, backbone.num_features, side, side)
+
+
+def test_swin_maps_are_turned_not_reshaped() -> None:
+    backbone = create_backbone("swin_tiny_patch4_window7_224", image_size=224).eval()
+    with torch.no_grad():
+        nhwc = backbone.forward_features(_images(1, 224))  # type: ignore[operator]
+        nchw = feature_map(backbone, _images(1, 224))
+    assert torch.equal(nchw[0, :, 2, 5], nhwc[0, 2, 5])
+
+
+def test_models_of_fixed_size_are_built_for_the_image_size() -> None:
+    backbone = create_backbone("swin_tiny_patch4_window7_224", image_size=448).eval()
+    with torch.no_grad():
+        assert feature_map(backbone, _images(1, 448)).shape == (1, 768, 14, 14)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_aliases_name_models_of_timm(alias: str) -> None:
+    assert timm.get_pretrained_cfg(ALIASES[alias]) is not None
+
+
+def test_unknown_backbones_get_a_sentence_with_similar_names() -> None:
+    with pytest.raises(ValueError, match=r"no backbone named 'resnet17'.*Similar names: .*resnet"):
+        create_model("resnet17", 5)
+
+
+def test_settings_that_timm_refuses_get_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"timm cannot build the backbone 'resnet18'.*no_such"):
+        create_model("resnet18", 5, no_such=1)
+
+
+def test_a_size_that_the_backbone_refuses_gets_a_sentence() -> None:
+    model = create_model("swin_tiny_patch4_window7_224", 5)
+    with pytest.raises(ValueError, match="refuses pictures of 100 x 100 pixels"):
+        model.check_grid(100)
+
+
+def test_unreachable_published_weights_get_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_args: object, **_kwargs: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(ValueError, match=r"could not be fetched .* pass it with --model-path"):
+        create_backbone("resnet18", pretrained=True)
+
+
+# Weights of others
+
+
+def _backbone() -> torch.nn.Module:
+    torch.manual_seed(1)
+    return create_backbone(TINY)
+
+
+def test_weights_load_from_every_wrapping(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    source = timm.create_model(TINY, num_classes=7)
+    state = source.state_dict()
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    save_file(state, tmp_path / "plain.safetensors")
+    torch.save(state, tmp_path / "plain.pth")
+    torch.save({"state_dict": wrapped, "epoch": 3}, tmp_path / "wrapped.pth")
+    torch.save({"model": state}, tmp_path / "model.pth")
+    for name in ("plain.safetensors", "plain.pth", "wrapped.pth", "model.pth"):
+        backbone = _backbone()
+        report = load_backbone_weights(backbone, tmp_path / name)
+        assert set(report.unused) == {"fc.weight", "fc.bias"}
+        assert report.missing == report.mismatched == []
+        for key, value in backbone.state_dict().items():
+            assert torch.equal(value, state[key]), (name, key)
+
+
+def test_tensors_without_counterpart_are_listed(tmp_path: Path) -> None:
+    state = _backbone().state_dict()
+    del state["bn1.weight"]
+    state["conv1.0.weight"] = state["conv1.0.weight"][:, :1]
+    torch.save(state, tmp_path / "partial.pth")
+    report = load_backbone_weights(_backbone(), tmp_path / "partial.pth")
+    assert report.missing == ["bn1.weight"]
+    assert report.mismatched == ["conv1.0.weight"]
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        create_model(TINY, 5, model_path=tmp_path / "partial.pth")
+    assert any("bn1.weight, conv1.0.weight" in str(note.message) for note in notes)
+
+
+def test_a_file_for_another_architecture_is_refused(tmp_path: Path) -> None:
+    torch.save(timm.create_model("mobilenetv2_035").state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"None of the \d+ tensors .* another architecture"):
+        load_backbone_weights(_backbone(), tmp_path / "other.pth")
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return print, ("code ran",)
+
+
+def test_files_that_run_code_or_are_damaged_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"w": _Bomb()}, tmp_path / "bomb.pth")
+    (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 torn")
+    (tmp_path / "torn.safetensors").write_bytes(b"\x00" * 20)
+    (tmp_path / "empty.pth").touch()
+    for name in ("bomb.pth", "torn.pth", "torn.safetensors", "empty.pth"):
+        with pytest.raises(ValueError, match="cannot be read as plain tensors") as error:
+            read_state_dict(tmp_path / name)
+        assert "\n" not in str(error.value)
+    assert "code ran" not in capsys.readouterr().out
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="holds a list, not a dictionary"):
+        read_state_dict(tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="does not exist"):
+        read_state_dict(tmp_path / "none.pth")
