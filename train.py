@@ -75,6 +75,12 @@ def parse_args() -> argparse.Namespace:
     group.add_argument(
         "--lr", type=cli.number(float, 0), default=2e-4, help="peak rate (default: 2e-4)"
     )
+    group.add_argument(
+        "--head-lr-factor",
+        type=cli.number(float, 0),
+        default=1.0,
+        help="learning rate of the head as a multiple of --lr; released: 1 (default: 1)",
+    )
     group.add_argument("--epochs", type=cli.number(int, 1), default=80, help="(default: 80)")
     group.add_argument(
         "--weight-decay",
@@ -227,8 +233,16 @@ def main() -> None:
     model = build_model(args, len(table.classes)).to(device)
     if checkpoint is not None and checkpoint["info"]["classes"] != list(table.classes):
         raise UserError(f"{checkpoint.path} was trained on other classes than {args.csv_path}.")
-    optimizer = make_optimizer(model, args.lr, args.weight_decay)
-    scheduler = make_scheduler(optimizer, args.lr, args.epochs * len(train_loader), args.pct_start)
+    if args.head_lr_factor == 1:
+        optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay)
+    else:
+        optimizer = make_optimizer(
+            *(model.backbone, model.head),
+            lr=args.lr,
+            weight_decay=args.weight_decay,
+            factors=(1, args.head_lr_factor),
+        )
+    scheduler = make_scheduler(optimizer, args.epochs * len(train_loader), args.pct_start)
     stop = StopRequest()
     settings = {name: value for name, value in vars(args).items() if name != "resume"}
     info = {

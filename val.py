@@ -43,7 +43,12 @@ from models import VoLUNet
 def parse_args() -> argparse.Namespace:
     """The command line; what it leaves open comes from the checkpoint."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ckpt-path", type=Path, required=True, help="checkpoint of train.py")
+    parser.add_argument(
+        "--ckpt-path",
+        type=Path,
+        required=True,
+        help="checkpoint of train.py or the released program",
+    )
     cli.add_data_flags(parser, csv_required=False)
     parser.add_argument(
         "--split", choices=(*SPLITS, ALL), default="val", help="rows to validate (default: val)"
@@ -67,7 +72,7 @@ def parse_args() -> argparse.Namespace:
 
 def check_against_checkpoint(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Refuse flags that contradict what the checkpoint holds."""
-    num_classes = len(checkpoint["info"]["classes"])
+    num_classes = checkpoint["settings"]["num_classes"]
     if args.num_classes is not None and args.num_classes != num_classes:
         raise UserError(
             f"--num-classes is {args.num_classes}, but {checkpoint.path} has {num_classes} classes."
@@ -78,6 +83,23 @@ def check_against_checkpoint(args: argparse.Namespace, checkpoint: Checkpoint) -
             f"--backbone-name is {args.backbone_name}, but {checkpoint.path} holds a "
             f"{backbone_name}."
         )
+
+
+def class_names(checkpoint: Checkpoint, table: SplitTable | None) -> list[str]:
+    """Names of the logits; checkpoints of the released program leave them to the CSV."""
+    names: list[str] | None = checkpoint["info"]["classes"]
+    if names is not None:
+        return names
+    num_classes = checkpoint["settings"]["num_classes"]
+    if table is None:
+        print("The checkpoint carries no class names; the columns are numbered instead.")
+        return [f"class_{index}" for index in range(num_classes)]
+    if len(table.classes) != num_classes:
+        raise UserError(
+            f"{checkpoint.path} scores {num_classes} classes without naming them, but {table.path} "
+            f"names {len(table.classes)}; give the CSV that it was trained with."
+        )
+    return list(table.classes)
 
 
 def score(
@@ -115,8 +137,8 @@ def validate(
     args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
 ) -> None:
     """Score a labelled split and write metrics, predictions and the per-class table."""
-    classes = checkpoint["info"]["classes"]
     table = read_split_table(args.csv_path)
+    classes = class_names(checkpoint, table)
     samples = table.split(args.split)
     targets = MultiHotTargets(samples, classes, table.path).matrix()
     paths = image_paths(samples, args.img_dir, args.csv_path)
@@ -145,7 +167,7 @@ def predict_folder(
     args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
 ) -> None:
     """Score every image below a folder and write the predictions."""
-    classes = checkpoint["info"]["classes"]
+    classes = class_names(checkpoint, None)
     paths = find_images(args.img_dir)
     make_folder(output)
     scores = score(args, checkpoint, model, paths)

@@ -25,6 +25,7 @@ import torch
 from helper_functions.errors import UserError
 from helper_functions.files import write_atomically
 from models import VoLUNet, create_model
+from models.legacy import convert_released_checkpoint, is_released_checkpoint
 from models.pretrained import read_state_dict
 
 FORMAT = "volunet"
@@ -87,7 +88,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of this project.
+    """Read a checkpoint of this project, or one of the authors' released program.
 
     Raises:
         UserError: If the file is missing, damaged, unsafe, of another program or a newer format.
@@ -96,6 +97,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = read_state_dict(path)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if is_released_checkpoint(content):
+        return _read_released(path, content)
     if content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint that train.py wrote.")
     version = content.get("format_version")
@@ -106,11 +109,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, content)
 
 
+def _read_released(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """A checkpoint of the authors' released program; it carries no class names."""
+    try:
+        settings, state = convert_released_checkpoint(content)
+    except ValueError as error:
+        raise UserError(
+            f"{path} looks like a checkpoint of the released VoLUNet, but {error}."
+        ) from error
+    info = {
+        "task": "classification",
+        "classes": None,
+        "image_size": settings["image_size"],
+        "mean": None,
+        "std": None,
+    }
+    return Checkpoint(path, {"settings": settings, "model": state, "info": info})
+
+
 def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> VoLUNet:
     """Load a trained model, ready for evaluation.
 
     Args:
-        path: A checkpoint of ``train.py``.
+        path: A checkpoint of ``train.py``, or of the authors' released program.
         map_location: Device to put it on.
 
     Raises:

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
 
 
-def make_optimizer(model: nn.Module, lr: float, weight_decay: float) -> Adam:
-    """Adam with L2 decay on matrices and filters, none on biases and other 1-D parameters."""
-    trained = [
-        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
-    ]
+def _groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """L2 decay on matrices and filters, none on biases and other 1-D parameters."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     no_decay = [p for name, p in trained if p.ndim < 2 or name.endswith(".bias")]
     decay = [p for name, p in trained if p.ndim >= 2 and not name.endswith(".bias")]
-    groups = [
-        {"params": no_decay, "weight_decay": 0.0},
-        {"params": decay, "weight_decay": weight_decay},
+    return [
+        {"params": no_decay, "lr": lr, "weight_decay": 0.0},
+        {"params": decay, "lr": lr, "weight_decay": weight_decay},
     ]
-    return Adam(groups, lr=lr, weight_decay=weight_decay)
 
 
-def make_scheduler(
-    optimizer: Adam, lr: float, total_steps: int, pct_start: float = 0.2
-) -> OneCycleLR:
+def make_optimizer(
+    *parts: nn.Module, lr: float, weight_decay: float, factors: tuple[float, ...] = ()
+) -> Adam:
+    """Adam over the parameters of one or more modules.
+
+    Args:
+        *parts: The model, or its parts where they learn at different rates.
+        lr: Peak learning rate.
+        weight_decay: L2 on parameters with two or more dimensions.
+        factors: Multiples of ``lr``, one for each part; all 1 if left out.
+    """
+    groups = []
+    for part, factor in zip(parts, factors or (1.0,) * len(parts), strict=True):
+        groups += _groups(part, lr * factor, weight_decay)
+    return Adam([group for group in groups if group["params"]])
+
+
+def make_scheduler(optimizer: Adam, total_steps: int, pct_start: float = 0.2) -> OneCycleLR:
     """OneCycle over the whole run, stepped once an iteration.
 
-    The rate goes lr/25 -> lr -> lr/250000, Adam's beta1 0.95 -> 0.85 -> 0.95, both by cosines that
-    turn after ``pct_start`` of the steps.
+    Each group's rate goes lr/25 -> lr -> lr/250000, Adam's beta1 0.95 -> 0.85 -> 0.95, both by
+    cosines that turn after ``pct_start`` of the steps.
     """
-    return OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps, pct_start=pct_start)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, pct_start=pct_start)

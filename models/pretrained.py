@@ -5,7 +5,6 @@ The one module of this package that opens a file: ``create_model`` takes a path.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-# Keys under which training scripts of the field put the weights, the averaged ones first.
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+from models.legacy import to_timm_names, unwrap
 
 
 @dataclass(frozen=True)
@@ -66,22 +64,6 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     return content
 
 
-def _unwrap(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a file, without wrappers and without DistributedDataParallel's prefix."""
-    for key in _WRAPPERS:
-        if isinstance(content.get(key), dict):
-            return _unwrap(content[key])
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
-
-
-def _timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
-    """Translate an architecture's published names and layouts to timm's, by timm's own filter."""
-    family = sys.modules[type(backbone).__module__]
-    translate = getattr(family, "checkpoint_filter_fn", None)
-    return translate(tensors, backbone) if translate else tensors
-
-
 def load_backbone_weights(backbone: nn.Module, path: Path) -> LoadReport:
     """Copy the weights of a file into a backbone, as far as names and shapes agree.
 
@@ -92,7 +74,7 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> LoadReport:
     Raises:
         ValueError: If the file cannot be read or none of its tensors fits.
     """
-    found = _timm_names(_unwrap(read_state_dict(path)), backbone)
+    found = to_timm_names(unwrap(read_state_dict(path)), backbone)
     own = backbone.state_dict()
     shared = [name for name in own if name in found]
     loaded = [name for name in shared if own[name].shape == found[name].shape]

@@ -25,10 +25,8 @@ from helper_functions.training_log import TrainingLog
 
 def test_one_cycle_follows_the_golden_schedule() -> None:
     for recipe in json.loads((GOLDEN / "recipe.json").read_text())["one_cycle"]:
-        optimizer = make_optimizer(nn.Linear(2, 2), recipe["max_lr"], 1e-4)
-        scheduler = make_scheduler(
-            optimizer, recipe["max_lr"], recipe["total_steps"], recipe["pct_start"]
-        )
+        optimizer = make_optimizer(nn.Linear(2, 2), lr=recipe["max_lr"], weight_decay=1e-4)
+        scheduler = make_scheduler(optimizer, recipe["total_steps"], recipe["pct_start"])
         compared = 0
         for step in range(recipe["total_steps"]):
             for group in optimizer.param_groups:
@@ -44,11 +42,23 @@ def test_one_cycle_follows_the_golden_schedule() -> None:
 
 def test_weight_decay_spares_biases_and_other_vectors() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    no_decay, decay = make_optimizer(model, 1e-3, 0.5).param_groups
+    no_decay, decay = make_optimizer(model, lr=1e-3, weight_decay=0.5).param_groups
     assert (no_decay["weight_decay"], decay["weight_decay"]) == (0, 0.5)
     assert {p.ndim for p in decay["params"]} == {2, 4}
     assert {p.ndim for p in no_decay["params"]} == {1}
     assert len(decay["params"]) + len(no_decay["params"]) == len(list(model.parameters()))
+
+
+def test_parts_of_a_model_learn_at_their_own_rates() -> None:
+    body, head = nn.Linear(3, 4), nn.Linear(4, 2, bias=False)
+    optimizer = make_optimizer(body, head, lr=1e-3, weight_decay=0.5, factors=(1, 10))
+    scheduler = make_scheduler(optimizer, 10)
+    for _ in range(2):
+        optimizer.step()
+        scheduler.step()
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(optimizer.param_groups) == 3
+    assert rates[id(head.weight)] == pytest.approx(10 * rates[id(body.weight)])
 
 
 def test_mixed_precision_is_chosen_by_device() -> None:
@@ -86,7 +96,7 @@ def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
             Image.new("RGB", (4, 4), (25 * number, 100, 0)).save(paths[-1])
     targets = [torch.tensor([number / 10]) for number in range(10)]
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
-    optimizer = make_optimizer(model, 0.05, 0.0)
+    optimizer = make_optimizer(model, lr=0.05, weight_decay=0.0)
     output.mkdir(exist_ok=True)
     epochs = settings.pop("epochs", 3)
     arguments: dict[str, Any] = {
@@ -98,7 +108,7 @@ def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
             ImageDataset(paths, targets, _mean), batch_size=3, workers=0, shuffle=True
         ),
         "optimizer": optimizer,
-        "scheduler": make_scheduler(optimizer, 0.05, epochs * 4),
+        "scheduler": make_scheduler(optimizer, epochs * 4),
         "device": torch.device("cpu"),
         "amp": None,
         "epochs": epochs,

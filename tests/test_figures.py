@@ -1,0 +1,273 @@
+"""The README's figures: readable SVG, same bytes twice, logs of every kind."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from helper_functions import figures
+from helper_functions.errors import UserError
+from helper_functions.forest import make_tile
+from helper_functions.training_log import TrainingLog
+from models.vdsm import VARIANTS, position_distance
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def log_row(epoch: int, score: float = 20.0) -> dict[str, float]:
+    return {
+        "epoch": epoch,
+        "step": 10 * (epoch + 1),
+        "lr": 2e-4 / (epoch + 1),
+        "loss": 160.0,
+        "loss_per_label": 0.7 / (epoch + 1),
+        "val_mAP": score,
+        "seconds": 3.0,
+    }
+
+
+def make_log(path: Path, scores: list[float]) -> Path:
+    log = TrainingLog(path)
+    for epoch, score in enumerate(scores):
+        log.write(log_row(epoch, score))
+    return path
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.size
+
+
+@pytest.fixture(scope="module")
+def svg() -> ElementTree.Element:
+    return ElementTree.fromstring(figures.architecture_svg())
+
+
+def texts(svg: ElementTree.Element) -> Iterator[tuple[str, float, float, float, float]]:
+    """Every text with its left, right, top and bottom, by a generous width of a letter."""
+    for element in svg.iter(f"{SVG}text"):
+        text, size = element.text or "", float(element.attrib["font-size"])
+        x, y = float(element.attrib["x"]), float(element.attrib["y"])
+        bold = "font-weight" in element.attrib
+        width = len(text) * size * (0.66 if bold else 0.6)
+        left = {"start": x, "middle": x - width / 2, "end": x - width}[
+            element.attrib["text-anchor"]
+        ]
+        yield text, left, left + width, y - size, y + 0.25 * size
+
+
+def test_the_architecture_names_every_part(svg: ElementTree.Element) -> None:
+    words = " ".join(text for text, *_ in texts(svg))
+    for term in (
+        "Backbone", "TResNet", "timm", "Feature map", "(B, C, H, W)", "Global average pool",
+        "WIC-Classifier", "KAN", "logits", "ASL", "Adaptive pool", "sub_h", "VDSM", "superpixels",
+        "Region means", "Local-NMS", "shared weights", "training only", "Scale channels",
+        "Affinity", "Every cell votes", "Densest edges", "Merge",
+    ):  # fmt: skip
+        assert term in words, term
+
+
+def test_no_text_leaves_the_picture(svg: ElementTree.Element) -> None:
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    for text, left, right, top, bottom in texts(svg):
+        assert left >= 8, text
+        assert right <= width - 8, text
+        assert top >= 8, text
+        assert bottom <= height - 8, text
+
+
+def test_no_two_texts_overlap(svg: ElementTree.Element) -> None:
+    placed = list(texts(svg))
+    for number, (text, left, right, top, bottom) in enumerate(placed):
+        for other, other_left, other_right, other_top, other_bottom in placed[:number]:
+            apart = right <= other_left or other_right <= left
+            apart = apart or bottom <= other_top or other_bottom <= top
+            assert apart, f"{text!r} and {other!r}"
+
+
+@pytest.mark.parametrize("box", figures.BOXES, ids=lambda box: f"{box.name} at {box.y}")
+def test_the_lines_of_a_box_fit_into_it(box: figures.Box) -> None:
+    assert len(box.name) * 13 * 0.66 <= box.width
+    assert all(len(line) * 12 * 0.6 <= box.width for line in box.lines)
+    assert figures.LINE_HEIGHT * (len(box.lines) + 1) <= box.height
+
+
+def test_the_svg_needs_nothing_from_outside_and_has_its_own_ground() -> None:
+    text = figures.architecture_svg()
+    assert not re.search(r"<image|href|url\(|@font-face|<script|<style", text)
+    first_shape = text[text.index("<rect") :].split("/>")[0]
+    assert figures.PAPER in first_shape
+    assert 'rx="' in first_shape
+
+
+def test_the_examples_votes_are_one_a_cell_and_give_its_regions() -> None:
+    assert sum(votes for *_, votes in figures.EXAMPLE_EDGES) == 16
+    kept = [
+        (a, b) for a, b, votes in figures.EXAMPLE_EDGES if votes >= np.hypot(*np.subtract(a, b))
+    ]
+    assert len(kept) == 16 - 3
+    assert all(figures.EXAMPLE[a[0]][a[1]] == figures.EXAMPLE[b[0]][b[1]] for a, b in kept)
+
+
+def test_cell_features_are_those_of_their_cells() -> None:
+    image = np.zeros((28, 28, 3), np.uint8)
+    image[:, 14:] = (200, 100, 50)
+    features = figures.cell_features(image, 2)
+    assert features.shape == (1, 16, 2, 2)
+    assert (features >= 0).all()
+    above, below = features[0, 0], features[0, 8]  # red against the mean of the tile
+    torch.testing.assert_close(above, torch.tensor([[0, 100 / 255], [0, 100 / 255]]))
+    torch.testing.assert_close(below, torch.tensor([[100 / 255, 0], [100 / 255, 0]]))
+
+
+@pytest.mark.parametrize("variant", VARIANTS[1:])
+def test_every_cell_of_the_tile_votes_once(variant: str) -> None:
+    features = figures.cell_features(make_tile(figures.TILE_SEED).image, figures.GRID)
+    density = figures._density(features, variant)
+    distance = position_distance(figures.GRID, figures.GRID, variant).double().numpy()
+    np.testing.assert_allclose((density * len(density) * distance).sum(), figures.GRID**2)
+    assert not np.tril(density).any()
+
+
+def test_outlines_follow_the_regions() -> None:
+    labels = np.array([[0, 0], [0, 1]])
+    assert figures._outlines(labels) == [[(1, 1), (1, 2)], [(1, 1), (2, 1)]]
+
+
+def test_the_module_makes_all_figures_and_the_same_bytes_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_log(tmp_path / "log.csv", [20.0, 45.5, 44.0])
+    first, second = tmp_path / "deep" / "first", tmp_path / "second"
+    for folder in (first, second):
+        figures.main(["--output", str(folder), "--log", str(log), "--chance", "15"])
+    assert capsys.readouterr().out == ""
+    names = ["architecture.svg", "demo_curve.png", "vdsm.png"]
+    assert sorted(path.name for path in first.iterdir()) == names
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    ElementTree.parse(first / "architecture.svg")
+    assert size_of(first / "vdsm.png") == (1400, 835)
+    assert (first / "vdsm.png").stat().st_size < 600_000
+    with Image.open(first / "vdsm.png") as picture:
+        assert not picture.info.keys() & {"Software", "Creation Time", "date:create"}
+
+
+def test_without_a_log_one_sentence_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(figures, "draw_vdsm", lambda output: output.write_bytes(b""))
+    log = tmp_path / "log.csv"
+    figures.main(["--output", str(tmp_path), "--log", str(log)])
+    assert capsys.readouterr().out == (
+        f"There is no log {log}, so demo_curve.png was left out; make demo writes that log.\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["architecture.svg", "vdsm.png"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "chance"),
+    [
+        ([20.0], None),
+        ([20.0], 12.5),
+        ([30.0, float("nan"), 20.0, float("inf")], None),
+        ([float("nan")], 12.5),
+        ([0.0], None),
+        ([50.0] * 60, 12.5),
+    ],
+    ids=["one row", "chance", "a gap", "no score", "zero", "many rows"],
+)
+@pytest.mark.filterwarnings("error")
+def test_curves_of_logs_of_any_length(
+    tmp_path: Path, scores: list[float], chance: float | None
+) -> None:
+    log = make_log(tmp_path / "log.csv", scores)
+    figures.draw_curves(log, tmp_path / "curve.png", chance)
+    assert size_of(tmp_path / "curve.png") == (900, 660)
+
+
+def test_the_best_epoch_counts_from_one(tmp_path: Path) -> None:
+    axes = Figure().subplots()
+    curves = figures.read_curves(make_log(tmp_path / "log.csv", [20.0, 45.5, 45.5, 44.0]))
+    figures._mark_scores(axes, curves["epoch"] + 1, curves["val_mAP"], 15.0)
+    assert axes.get_title("right") == "ringed: best, 45.5 % in epoch 2; dashed: chance, 15.0 %"
+
+
+def test_a_chance_above_every_score_is_in_the_picture(tmp_path: Path) -> None:
+    axes = Figure().subplots()
+    curves = figures.read_curves(make_log(tmp_path / "log.csv", [20.0]))
+    figures._mark_scores(axes, curves["epoch"] + 1, curves["val_mAP"], 60.0)
+    assert axes.get_ylim()[1] > 60
+
+
+HEADER = ",".join(log_row(0))
+GOOD = ",".join(str(value) for value in log_row(0).values())
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "The log LOG does not exist; train.py writes one in its output folder."),
+        (b"", "The log LOG holds no epoch yet; wait until train.py has finished one."),
+        (HEADER.encode(), "The log LOG holds no epoch yet; wait until train.py has finished one."),
+        (
+            HEADER.replace("val_mAP", "x").encode() + b"\n" + GOOD.encode(),
+            "The log LOG lacks the column val_mAP; give a log.csv of train.py.",
+        ),
+        (
+            f"{HEADER}\n{GOOD}\n{GOOD.replace('0.0002', 'oops')}\n".encode(),
+            "The log LOG has 'oops' as lr in line 3, where a number is due.",
+        ),
+        (
+            f"{HEADER}\nnan{GOOD[1:]}\n".encode(),
+            "The log LOG has an epoch without a number; give a log.csv of train.py.",
+        ),
+        (
+            f"{HEADER}\n0,10\n".encode(),
+            "The log LOG lacks a value for lr in line 2, where a number is due.",
+        ),
+    ],
+    ids=[
+        "absent",
+        "empty",
+        "only a header",
+        "a column missing",
+        "no number",
+        "no epoch",
+        "a torn row",
+    ],
+)
+def test_a_bad_log_gets_one_sentence(tmp_path: Path, content: bytes | None, complaint: str) -> None:
+    log = tmp_path / "log.csv"
+    if content is not None:
+        log.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        figures.draw_curves(log, tmp_path / "curve.png")
+    assert str(caught.value) == complaint.replace("LOG", str(log))
+    assert not (tmp_path / "curve.png").exists()
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\xff\xfe", b"a,b\n\xff,1\n"])
+def test_a_log_that_is_no_text(tmp_path: Path, content: bytes) -> None:
+    log = tmp_path / "log.csv"
+    log.write_bytes(content)
+    with pytest.raises(UserError, match=r"^The log \S+ cannot be read as CSV: .*\.$"):
+        figures.read_curves(log)
+
+
+def test_pictures_are_palette_pngs() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), (10, 200, 30)).save(buffer, "PNG")
+    with Image.open(io.BytesIO(figures._fewer_colours(buffer.getvalue()))) as picture:
+        assert picture.mode == "P"
+        assert picture.convert("RGB").getpixel((2, 2)) == (10, 200, 30)
