@@ -136,8 +136,8 @@ def add_region_flags(group: Any) -> None:
     )
 
 
-def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say where and how to compute."""
+def add_runtime_flags(parser: argparse.ArgumentParser) -> Any:
+    """Flags that say where and how to compute; the group, for more of them."""
     group = parser.add_argument_group("runtime")
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
@@ -155,6 +155,7 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
         default=100,
         help="steps between two printed lines (default: 100)",
     )
+    return group
 
 
 def write_settings(path: Path, settings: dict[str, Any]) -> None:

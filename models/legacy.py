@@ -100,6 +100,9 @@ def convert_released_checkpoint(
     with torch.device("meta"):
         backbone = create_backbone(backbone_name, image_size=image_size)
     translated = to_timm_names(original, backbone)
+    for name in backbone.state_dict():
+        if name.endswith("num_batches_tracked"):  # in-place ABN keeps no such count
+            translated.setdefault(name, torch.tensor(0))
     missing = [name for name in backbone.state_dict() if name not in translated]
     if missing:
         raise ValueError(f"it lacks {len(missing)} tensors of a {backbone_name}: {missing[0]}, ...")
