@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from helper_functions import cli
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
@@ -23,7 +25,7 @@ from helper_functions.datasets import (
 )
 from helper_functions.engine import LAST, Trainer, resolve_amp, resolve_device
 from helper_functions.errors import UserError
-from helper_functions.files import make_folder
+from helper_functions.files import make_folder, write_text
 from helper_functions.optim import make_optimizer, make_scheduler
 from helper_functions.presets import PRESETS
 from helper_functions.splits import SplitTable, read_split_table
@@ -31,6 +33,12 @@ from helper_functions.stopping import StopRequest
 from helper_functions.transforms import EvalTransform, TrainTransform
 from loss_functions import AsymmetricLoss
 from models import VoLUNet, create_model
+
+# Settings that a resumed run may change: they say where and how to compute, not what.
+FREE_TO_CHANGE = {
+    *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite"),
+    *("workers", "print_freq", "device", "max_bad_images", "dataset", "num_classes"),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -204,20 +212,11 @@ def make_dataset(
     return ImageDataset(paths, targets, transform, args.seed), targets
 
 
-def main() -> None:
-    """Command line -> data -> model -> loss -> training."""
-    args = parse_args()
-    preset = PRESETS[args.dataset]
-    args.image_size = args.image_size or preset.image_size
-    checkpoint = find_checkpoint(args)
-    device = resolve_device(args.device)
-    if args.channels_last is None:
-        args.channels_last = device.type == "cuda"
+def make_trainer(
+    args: argparse.Namespace, table: SplitTable, device: torch.device, stop: StopRequest
+) -> Trainer:
+    """Data, model, loss and optimiser of the command line, ready to run."""
     amp = resolve_amp(args.amp, device)
-    torch.manual_seed(args.seed)
-
-    table = read_split_table(args.csv_path)
-    check_class_count(args, table)
     augment = TrainTransform(
         args.image_size,
         args.mean,
@@ -239,68 +238,78 @@ def main() -> None:
 
     model = build_model(args, len(table.classes)).to(device)
     if args.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if checkpoint is not None and checkpoint["info"]["classes"] != list(table.classes):
-        raise UserError(f"{checkpoint.path} was trained on other classes than {args.csv_path}.")
-    if args.head_lr_factor == 1:
-        optimizer = make_optimizer(model, lr=args.lr, weight_decay=args.weight_decay)
-    else:
-        optimizer = make_optimizer(
-            *(model.backbone, model.head),
-            lr=args.lr,
-            weight_decay=args.weight_decay,
-            factors=(1, args.head_lr_factor),
-        )
-    scheduler = make_scheduler(optimizer, args.epochs * len(train_loader), args.pct_start)
-    stop = StopRequest()
-    settings = {name: value for name, value in vars(args).items() if name != "resume"}
-    info = {
-        "task": "classification",
-        "classes": list(table.classes),
-        "image_size": args.image_size,
-        "mean": args.mean,
-        "std": args.std,
-    }
-
-    make_folder(args.output_path)
-    cli.write_settings(args.output_path / "args.yaml", settings)
-    trainer = Trainer(
+        model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, args.lr, args.weight_decay, {"head": args.head_lr_factor})
+    asl = AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip)
+    print(
+        f"{PRESETS[args.dataset].note} {len(train_set)} training and {len(val_set)} validation "
+        f"images, {len(table.classes)} classes; {args.backbone_name} on {device}."
+    )
+    return Trainer(
         model=model,
-        objective=ClassificationObjective(
-            AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip), args.nms_weight
-        ),
+        objective=ClassificationObjective(asl, args.nms_weight),
         evaluate=Evaluation(
-            model,
-            val_loader,
-            val_targets.matrix(),
-            threshold=0.5,
-            device=device,
-            amp=amp,
-            stop=stop,
+            model, val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop
         ),
         metric="mAP",
         loader=train_loader,
         optimizer=optimizer,
-        scheduler=scheduler,
+        scheduler=make_scheduler(optimizer, args.epochs * len(train_loader), args.pct_start),
         device=device,
         amp=amp,
         epochs=args.epochs,
         output=args.output_path,
         description={
             "settings": model.settings,
-            "info": info,
-            "args": {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+            "info": {
+                "task": "classification",
+                "classes": list(table.classes),
+                "image_size": args.image_size,
+                "mean": args.mean,
+                "std": args.std,
+            },
+            "args": cli.plain_settings(args),
         },
         print_freq=args.print_freq,
         max_bad_images=args.max_bad_images,
         stop=stop,
     )
+
+
+def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], table: SplitTable) -> None:
+    """Refuse to continue a run under settings that would make it another one."""
+    if checkpoint["info"]["classes"] != list(table.classes):
+        raise UserError(f"{checkpoint.path} was trained on other classes than {table.path}.")
+    for name, value in checkpoint["args"].items():
+        if name not in FREE_TO_CHANGE and settings.get(name) != value:
+            raise UserError(
+                f"{checkpoint.path} was trained with {name} = {value}, not {settings.get(name)}; "
+                f"resume with the same setting, or start anew in another --output-path."
+            )
+
+
+def main() -> None:
+    """Command line -> data -> model -> loss -> training."""
+    args = parse_args()
+    checkpoint = find_checkpoint(args)
+    device = resolve_device(args.device)
+    args.image_size = args.image_size or PRESETS[args.dataset].image_size
+    if args.channels_last is None:
+        args.channels_last = device.type == "cuda"
+    settings = cli.plain_settings(args)
+    torch.manual_seed(args.seed)
+
+    table = read_split_table(args.csv_path)
+    check_class_count(args, table)
+    if checkpoint is not None:
+        check_same_run(checkpoint, settings, table)
+    stop = StopRequest()
+    trainer = make_trainer(args, table, device, stop)
     if checkpoint is not None:
         trainer.resume(checkpoint)
-    print(
-        f"{preset.note} {len(train_set)} training and {len(val_set)} validation images, "
-        f"{len(table.classes)} classes; {args.backbone_name} on {device}."
-    )
+
+    make_folder(args.output_path)
+    write_text(args.output_path / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
     stop.listen()
     trainer.fit()
     print(

@@ -58,7 +58,7 @@ def predict(
     """Class probabilities of every picture, float32 (N, K), in the order of the data set.
 
     Raises:
-        UserError: If a picture cannot be read.
+        UserError: If a picture cannot be read or a score is not finite.
         Stopped: If a signal came in.
     """
     model.eval()
@@ -73,7 +73,13 @@ def predict(
         scores.append(logits.float().sigmoid().cpu())
         if stop is not None:
             stop.check()
-    return torch.cat(scores).numpy()
+    result = torch.cat(scores).numpy()
+    if not np.isfinite(result).all():
+        raise UserError(
+            "The model's scores are not finite: its training has diverged; lower --lr, or switch "
+            "mixed precision off with --amp off."
+        )
+    return result
 
 
 class Evaluation:
@@ -83,7 +89,6 @@ class Evaluation:
         model: The model under training.
         loader: Batches of the set, not shuffled.
         targets: 0/1 (N, K), in the order of the set.
-        threshold: Decision threshold for precision, recall and F1.
         device: Where batches go.
         amp: Autocast type or ``None``.
         stop: Asked after each batch whether a signal has come in.
@@ -95,7 +100,6 @@ class Evaluation:
         loader: DataLoader[Any],
         targets: npt.NDArray[np.uint8],
         *,
-        threshold: float,
         device: torch.device,
         amp: torch.dtype | None,
         stop: StopRequest | None = None,
@@ -103,24 +107,14 @@ class Evaluation:
         self.model = model
         self.loader = loader
         self.targets = targets
-        self.threshold = threshold
         self.device = device
         self.amp = amp
         self.stop = stop
 
     def __call__(self) -> dict[str, float]:
-        """mAP, precision, recall and F1 in percent.
-
-        Raises:
-            UserError: If the model's scores are not finite.
-        """
+        """mAP, and precision, recall and F1 at a threshold of 0.5, in percent."""
         scores = predict(self.model, self.loader, self.device, self.amp, self.stop)
-        if not np.isfinite(scores).all():
-            raise UserError(
-                "The model's validation scores are not finite: the training has diverged; lower "
-                "--lr, or switch mixed precision off with --amp off."
-            )
         return {
             "mAP": mean_average_precision(self.targets, scores),
-            **precision_recall_f1(self.targets, scores, self.threshold),
+            **precision_recall_f1(self.targets, scores),
         }

@@ -9,10 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from helper_functions.errors import UserError
-from helper_functions.files import write_text
 from helper_functions.presets import PRESETS
 from helper_functions.stopping import Stopped
 from models.vdsm import VARIANTS
@@ -158,12 +155,13 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> Any:
     return group
 
 
-def write_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Write every setting as resolved, as YAML."""
-    plain = {
-        name: str(value) if isinstance(value, Path) else value for name, value in settings.items()
+def plain_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Every setting of a run as plain data; how it was resumed is none."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in vars(args).items()
+        if name != "resume"
     }
-    write_text(path, yaml.safe_dump(plain, sort_keys=False))
 
 
 def run(main: Callable[[], None]) -> NoReturn:

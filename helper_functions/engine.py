@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -160,6 +161,8 @@ class Trainer:
         self.print_freq = print_freq
         self.max_bad_images = max_bad_images
         self.stop = stop or StopRequest()
+        # The scaler skips the first steps while it looks for its scale; the schedule goes on.
+        warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)`")
         self.log = TrainingLog(output / "log.csv")
         self.position = Position()
 

@@ -9,9 +9,11 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import OneCycleLR
 
 
-def _groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(
+    named: list[tuple[str, nn.Parameter]], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
     """L2 decay on matrices and filters, none on biases and other 1-D parameters."""
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in named if p.requires_grad]
     no_decay = [p for name, p in trained if p.ndim < 2 or name.endswith(".bias")]
     decay = [p for name, p in trained if p.ndim >= 2 and not name.endswith(".bias")]
     return [
@@ -21,19 +23,25 @@ def _groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
 
 
 def make_optimizer(
-    *parts: nn.Module, lr: float, weight_decay: float, factors: tuple[float, ...] = ()
+    model: nn.Module, lr: float, weight_decay: float, factors: dict[str, float] | None = None
 ) -> Adam:
-    """Adam over the parameters of one or more modules.
+    """Adam over a model's parameters.
 
     Args:
-        *parts: The model, or its parts where they learn at different rates.
+        model: What is trained.
         lr: Peak learning rate.
         weight_decay: L2 on parameters with two or more dimensions.
-        factors: Multiples of ``lr``, one for each part; all 1 if left out.
+        factors: Multiples of ``lr`` for submodules that learn at a rate of their own, by name.
     """
+    factors = {name: factor for name, factor in (factors or {}).items() if factor != 1}
     groups = []
-    for part, factor in zip(parts, factors or (1.0,) * len(parts), strict=True):
-        groups += _groups(part, lr * factor, weight_decay)
+    for prefix, factor in {**factors, "": 1.0}.items():
+        named = [
+            (name, parameter)
+            for name, parameter in model.named_parameters()
+            if next((part for part in factors if name.startswith(f"{part}.")), "") == prefix
+        ]
+        groups += _groups(named, lr * factor, weight_decay)
     return Adam([group for group in groups if group["params"]])
 
 

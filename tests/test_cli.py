@@ -40,6 +40,40 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@dataclass(frozen=True)
+class Outcome:
+    status: object
+    printed: str
+    errors: str
+
+
+Script = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script inside this process: the same code without the seconds of its imports."""
+
+    def run(script: str, *arguments: object) -> Outcome:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(script, run_name="__main__")
+        captured = capsys.readouterr()
+        return Outcome(left.value.code, captured.out, captured.err)
+
+    return run
+
+
+def _assert_refused(done: Outcome, sentence: str, output: Path | None = None) -> None:
+    assert done.status == 2, done.errors
+    assert len(done.errors.strip().splitlines()) == 1, done.errors
+    assert sentence in done.errors
+    assert "Traceback" not in done.errors
+    assert output is None or not output.exists()
+
+
 @pytest.fixture(scope="module")
 def trained(
     tiny_set: Path, command: Command, tmp_path_factory: pytest.TempPathFactory
@@ -211,6 +245,17 @@ def test_a_run_is_not_overwritten_unasked(
     assert again.returncode == 0, again.stderr
 
 
+def test_a_resumed_run_keeps_its_settings(
+    trained: tuple[Path, str], tiny_set: Path, run_here: Script
+) -> None:
+    arguments = ("train.py", *_data(tiny_set), *SMALL, "--output-path", trained[0], "--resume")
+    _assert_refused(run_here(*arguments, "--epochs", 5), "with epochs = 4, not 5")
+    _assert_refused(
+        run_here(*arguments, "--epochs", 4, "--nms-weight", 2), "with nms_weight = 1.0, not 2.0"
+    )
+    assert run_here(*arguments, "--epochs", 4, "--workers", 1).status == 0
+
+
 def test_resume_auto_starts_a_run_where_there_is_none(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -252,40 +297,6 @@ def test_mixed_precision_trains_on_the_cpu(
 
 
 # Wrong input: one readable line on standard error, status 2, nothing written.
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: object
-    printed: str
-    errors: str
-
-
-Script = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
-    """Runs a script inside this process: the same code without the seconds of its imports."""
-
-    def run(script: str, *arguments: object) -> Outcome:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(script, run_name="__main__")
-        captured = capsys.readouterr()
-        return Outcome(left.value.code, captured.out, captured.err)
-
-    return run
-
-
-def _assert_refused(done: Outcome, sentence: str, output: Path | None = None) -> None:
-    assert done.status == 2, done.errors
-    assert len(done.errors.strip().splitlines()) == 1, done.errors
-    assert sentence in done.errors
-    assert "Traceback" not in done.errors
-    assert output is None or not output.exists()
 
 
 @pytest.mark.parametrize(

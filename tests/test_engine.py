@@ -25,7 +25,7 @@ from helper_functions.training_log import TrainingLog
 
 def test_one_cycle_follows_the_golden_schedule() -> None:
     for recipe in json.loads((GOLDEN / "recipe.json").read_text())["one_cycle"]:
-        optimizer = make_optimizer(nn.Linear(2, 2), lr=recipe["max_lr"], weight_decay=1e-4)
+        optimizer = make_optimizer(nn.Linear(2, 2), recipe["max_lr"], 1e-4)
         scheduler = make_scheduler(optimizer, recipe["total_steps"], recipe["pct_start"])
         compared = 0
         for step in range(recipe["total_steps"]):
@@ -42,7 +42,7 @@ def test_one_cycle_follows_the_golden_schedule() -> None:
 
 def test_weight_decay_spares_biases_and_other_vectors() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2))
-    no_decay, decay = make_optimizer(model, lr=1e-3, weight_decay=0.5).param_groups
+    no_decay, decay = make_optimizer(model, 1e-3, 0.5).param_groups
     assert (no_decay["weight_decay"], decay["weight_decay"]) == (0, 0.5)
     assert {p.ndim for p in decay["params"]} == {2, 4}
     assert {p.ndim for p in no_decay["params"]} == {1}
@@ -51,7 +51,8 @@ def test_weight_decay_spares_biases_and_other_vectors() -> None:
 
 def test_parts_of_a_model_learn_at_their_own_rates() -> None:
     body, head = nn.Linear(3, 4), nn.Linear(4, 2, bias=False)
-    optimizer = make_optimizer(body, head, lr=1e-3, weight_decay=0.5, factors=(1, 10))
+    model = nn.ModuleDict({"body": body, "head": head})
+    optimizer = make_optimizer(model, 1e-3, 0.5, {"head": 10, "body": 1})
     scheduler = make_scheduler(optimizer, 10)
     for _ in range(2):
         optimizer.step()
@@ -96,7 +97,7 @@ def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
             Image.new("RGB", (4, 4), (25 * number, 100, 0)).save(paths[-1])
     targets = [torch.tensor([number / 10]) for number in range(10)]
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
-    optimizer = make_optimizer(model, lr=0.05, weight_decay=0.0)
+    optimizer = make_optimizer(model, 0.05, 0.0)
     output.mkdir(exist_ok=True)
     epochs = settings.pop("epochs", 3)
     arguments: dict[str, Any] = {
