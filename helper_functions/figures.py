@@ -35,9 +35,9 @@ from helper_functions.forest import make_tile
 from helper_functions.training_log import TrainingLog
 from models.vdsm import (
     VARIANTS,
-    _edge_density,
-    _scale_channels,
-    _voted_edges,
+    edge_density,
+    scale_channels,
+    voted_edges,
     position_distance,
     superpixel_labels,
 )
@@ -495,16 +495,16 @@ def cell_features(image: npt.NDArray[np.uint8], grid: int) -> Tensor:
 def _affinity(features: Tensor, variant: str) -> tuple[Tensor, Tensor]:
     """VDSM's affinity of every two cells and their distance on the grid, both (N, N)."""
     distance = position_distance(features.shape[2], features.shape[3], variant)
-    scaled = _scale_channels(features)[0]
+    scaled = scale_channels(features)[0]
     return scaled @ scaled.T + (1 - distance), distance
 
 
 def _density(features: Tensor, variant: str) -> FloatArray:
     """VDSM's edge density, (N, N) with the lower cell first."""
     affinity, distance = _affinity(features, variant)
-    low, high = _voted_edges(affinity[None], variant)
+    low, high = voted_edges(affinity[None], variant)
     cells = len(distance)
-    return _edge_density(low * cells + high, distance).view(cells, cells).double().numpy()
+    return edge_density(low * cells + high, distance).view(cells, cells).double().numpy()
 
 
 def _prepare_panel(axes: Any, title: str, subtitle: str) -> None:

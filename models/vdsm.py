@@ -63,7 +63,7 @@ def position_distance(h: int, w: int, variant: str = "released") -> Tensor:
     return _cached_distance(h, w, variant, torch.device("cpu")).clone()
 
 
-def _scale_channels(features: Tensor) -> Tensor:
+def scale_channels(features: Tensor) -> Tensor:
     """Scale each channel to [0, 1] over its grid: (B, C, h, w) -> (B, N, C)."""
     cells = features.flatten(2)
     low = cells.amin(dim=2, keepdim=True)
@@ -71,7 +71,7 @@ def _scale_channels(features: Tensor) -> Tensor:
     return ((cells - low) / (high - low + 1e-8)).transpose(1, 2)
 
 
-def _voted_edges(affinity: Tensor, variant: str) -> tuple[Tensor, Tensor]:
+def voted_edges(affinity: Tensor, variant: str) -> tuple[Tensor, Tensor]:
     """The edge each cell votes for, as (lower cell, higher cell), both (B, N).
 
     Of equal affinities the lower cell counts first, save for ``released``: it keeps the order of
@@ -89,7 +89,7 @@ def _voted_edges(affinity: Tensor, variant: str) -> tuple[Tensor, Tensor]:
     return pair.amin(dim=2), pair.amax(dim=2)
 
 
-def _edge_density(edges: Tensor, distance: Tensor) -> Tensor:
+def edge_density(edges: Tensor, distance: Tensor) -> Tensor:
     """Sum of the votes of every edge.
 
     Args:
@@ -225,11 +225,11 @@ def superpixel_labels(features: Tensor, min_superpixels: int, variant: str = "re
     if merges == 0:
         return torch.arange(cells, device=features.device).view(1, h, w).repeat(batch, 1, 1)
     with torch.autocast(features.device.type, enabled=False):
-        scaled = _scale_channels(features.float())
+        scaled = scale_channels(features.float())
         affinity = scaled @ scaled.transpose(1, 2) + (1 - distance)
-        low, high = _voted_edges(affinity, variant)
+        low, high = voted_edges(affinity, variant)
         edges = low * cells + high
-        density = _edge_density(edges, distance)
+        density = edge_density(edges, distance)
         if variant == "released":
             labels = _merge_released(density, cells, merges)
         else:
