@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def predict(
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.set_position(0)
     scores = []
-    for batch in tqdm(loader, desc="predicting", disable=not sys.stderr.isatty(), leave=False):
+    for batch in tqdm(loader, desc="predicting", disable=None, leave=False):
         if batch.failures:
             raise UserError(batch.failures[0])
         with autocast(device, amp):

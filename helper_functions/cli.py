@@ -169,7 +169,8 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     0: done; 2: input or command line are wrong; 130 and 143: stopped by a signal; 1: anything else.
     """
-    script = Path(sys.argv[0]).name
+    called = Path(sys.argv[0])
+    script = called.parent.name if called.name == "__main__.py" else called.name
     try:
         main()
     except UserError as error:

@@ -196,7 +196,7 @@ class Trainer:
             desc=f"epoch {at.epoch + 1}/{self.epochs}",
             total=at.batches + len(self.loader),
             initial=at.batches,
-            disable=not sys.stderr.isatty(),
+            disable=None,
             leave=False,
         )
         try:

@@ -112,6 +112,61 @@ class KANLinear(nn.Module):
                 basis.flatten(1), weight.flatten(1)
             )
 
+    @torch.no_grad()
+    def outside_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """How many of the inputs (rows, in) the splines see only in part, and not at all.
+
+        Returns:
+            Two counts, scalars: inputs beyond the inner grid (where bases are missing), and inputs
+            beyond all knots (where only the SiLU branch answers).
+        """
+        order = self.spline_order
+        inner = (x < self.grid[:, order]) | (x >= self.grid[:, self.grid.shape[1] - order - 1])
+        outer = (x < self.grid[:, 0]) | (x >= self.grid[:, -1])
+        return inner.sum(), outer.sum()
+
+    @torch.no_grad()
+    def update_grid(self, x: Tensor, uniform_share: float = 0.02, margin: float = 0.01) -> None:
+        """Move the knots to where the inputs are, and refit the splines so that they stay the same.
+
+        The inner knots become quantiles of each input channel, mixed with evenly spaced ones;
+        the spline weights become the least-squares fit of the old splines at the inputs.
+
+        Args:
+            x: Inputs (rows, in), at least as many rows as there are bases.
+            uniform_share: Weight of the even spacing, in 0..1.
+            margin: How far the grid reaches beyond the inputs.
+
+        Raises:
+            ValueError: If an input is not finite or there are too few rows; nothing has changed.
+        """
+        bases = self.grid_size + self.spline_order
+        if not torch.isfinite(x).all():
+            raise ValueError("The grid cannot follow inputs that are not finite.")
+        if len(x) < bases:
+            raise ValueError(
+                f"The grid update needs at least {bases} rows of inputs, not {len(x)}."
+            )
+        x = x.float()
+        ordered = x.sort(dim=0).values
+        low, high = ordered[0] - margin, ordered[-1] + margin
+        steps = torch.linspace(0, 1, self.grid_size + 1, device=x.device)[:, None]
+        uniform = low + steps * (high - low)
+        positions = (steps[:, 0] * (len(x) - 1)).round().long()
+        quantiles = ordered[positions]
+        quantiles[0], quantiles[-1] = low, high
+        inner = uniform_share * uniform + (1 - uniform_share) * quantiles
+        width = (high - low) / self.grid_size
+        beyond = torch.arange(1, self.spline_order + 1, device=x.device)[:, None] * width
+        grid = torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond]).T.contiguous()
+
+        old = bspline_basis(x, self.grid, self.spline_order).transpose(0, 1)
+        new = bspline_basis(x, grid, self.spline_order).transpose(0, 1)
+        # One small system a channel turns old weights into new ones, for all outputs at once.
+        transfer = torch.linalg.pinv(new.double(), rtol=1e-6) @ old.double()
+        self.spline_weight.copy_(torch.einsum("inb,oib->oin", transfer.float(), self.spline_weight))
+        self.grid.copy_(grid)
+
     def extra_repr(self) -> str:
         """Shape and spline settings for ``print(model)``."""
         return (

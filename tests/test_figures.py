@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
+import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,8 +15,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from helper_functions import figures
 from helper_functions.errors import UserError
+from helper_functions.figures import architecture, curves, style, vdsm
+from helper_functions.figures.__main__ import main
 from helper_functions.forest import make_tile
 from helper_functions.training_log import TrainingLog
 from models.vdsm import VARIANTS, position_distance
@@ -50,7 +52,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 @pytest.fixture(scope="module")
 def svg() -> ElementTree.Element:
-    return ElementTree.fromstring(figures.architecture_svg())
+    return ElementTree.fromstring(architecture.architecture_svg())
 
 
 def texts(svg: ElementTree.Element) -> Iterator[tuple[str, float, float, float, float]]:
@@ -95,34 +97,38 @@ def test_no_two_texts_overlap(svg: ElementTree.Element) -> None:
             assert apart, f"{text!r} and {other!r}"
 
 
-@pytest.mark.parametrize("box", figures.BOXES, ids=lambda box: f"{box.name} at {box.y}")
-def test_the_lines_of_a_box_fit_into_it(box: figures.Box) -> None:
+@pytest.mark.parametrize("box", architecture.BOXES, ids=lambda box: f"{box.name} at {box.y}")
+def test_the_lines_of_a_box_fit_into_it(box: architecture.Box) -> None:
     assert len(box.name) * 13 * 0.66 <= box.width
     assert all(len(line) * 12 * 0.6 <= box.width for line in box.lines)
-    assert figures.LINE_HEIGHT * (len(box.lines) + 1) <= box.height
+    assert architecture.LINE_HEIGHT * (len(box.lines) + 1) <= box.height
 
 
 def test_the_svg_needs_nothing_from_outside_and_has_its_own_ground() -> None:
-    text = figures.architecture_svg()
+    text = architecture.architecture_svg()
     assert not re.search(r"<image|href|url\(|@font-face|<script|<style", text)
     first_shape = text[text.index("<rect") :].split("/>")[0]
-    assert figures.PAPER in first_shape
+    assert style.PAPER in first_shape
     assert 'rx="' in first_shape
 
 
 def test_the_examples_votes_are_one_a_cell_and_give_its_regions() -> None:
-    assert sum(votes for *_, votes in figures.EXAMPLE_EDGES) == 16
+    assert sum(votes for *_, votes in architecture.EXAMPLE_EDGES) == 16
     kept = [
-        (a, b) for a, b, votes in figures.EXAMPLE_EDGES if votes >= np.hypot(*np.subtract(a, b))
+        (a, b)
+        for a, b, votes in architecture.EXAMPLE_EDGES
+        if votes >= np.hypot(*np.subtract(a, b))
     ]
     assert len(kept) == 16 - 3
-    assert all(figures.EXAMPLE[a[0]][a[1]] == figures.EXAMPLE[b[0]][b[1]] for a, b in kept)
+    assert all(
+        architecture.EXAMPLE[a[0]][a[1]] == architecture.EXAMPLE[b[0]][b[1]] for a, b in kept
+    )
 
 
 def test_cell_features_are_those_of_their_cells() -> None:
     image = np.zeros((28, 28, 3), np.uint8)
     image[:, 14:] = (200, 100, 50)
-    features = figures.cell_features(image, 2)
+    features = vdsm.cell_features(image, 2)
     assert features.shape == (1, 16, 2, 2)
     assert (features >= 0).all()
     above, below = features[0, 0], features[0, 8]  # red against the mean of the tile
@@ -132,16 +138,16 @@ def test_cell_features_are_those_of_their_cells() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS[1:])
 def test_every_cell_of_the_tile_votes_once(variant: str) -> None:
-    features = figures.cell_features(make_tile(figures.TILE_SEED).image, figures.GRID)
-    density = figures._density(features, variant)
-    distance = position_distance(figures.GRID, figures.GRID, variant).double().numpy()
-    np.testing.assert_allclose((density * len(density) * distance).sum(), figures.GRID**2)
+    features = vdsm.cell_features(make_tile(vdsm.TILE_SEED).image, vdsm.GRID)
+    density = vdsm._density(features, variant)
+    distance = position_distance(vdsm.GRID, vdsm.GRID, variant).double().numpy()
+    np.testing.assert_allclose((density * len(density) * distance).sum(), vdsm.GRID**2)
     assert not np.tril(density).any()
 
 
 def test_outlines_follow_the_regions() -> None:
     labels = np.array([[0, 0], [0, 1]])
-    assert figures._outlines(labels) == [[(1, 1), (1, 2)], [(1, 1), (2, 1)]]
+    assert vdsm._outlines(labels) == [[(1, 1), (1, 2)], [(1, 1), (2, 1)]]
 
 
 def test_the_module_makes_all_figures_and_the_same_bytes_again(
@@ -150,7 +156,7 @@ def test_the_module_makes_all_figures_and_the_same_bytes_again(
     log = make_log(tmp_path / "log.csv", [20.0, 45.5, 44.0])
     first, second = tmp_path / "deep" / "first", tmp_path / "second"
     for folder in (first, second):
-        figures.main(["--output", str(folder), "--log", str(log), "--chance", "15"])
+        main(["--output", str(folder), "--log", str(log), "--chance", "15"])
     assert capsys.readouterr().out == ""
     names = ["architecture.svg", "demo_curve.png", "vdsm.png"]
     assert sorted(path.name for path in first.iterdir()) == names
@@ -166,13 +172,27 @@ def test_the_module_makes_all_figures_and_the_same_bytes_again(
 def test_without_a_log_one_sentence_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(figures, "draw_vdsm", lambda output: output.write_bytes(b""))
+    monkeypatch.setattr(f"{main.__module__}.draw_vdsm", lambda output: output.write_bytes(b""))
     log = tmp_path / "log.csv"
-    figures.main(["--output", str(tmp_path), "--log", str(log)])
+    main(["--output", str(tmp_path), "--log", str(log)])
     assert capsys.readouterr().out == (
         f"There is no log {log}, so demo_curve.png was left out; make demo writes that log.\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["architecture.svg", "vdsm.png"]
+
+
+def test_the_command_complains_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "folder"
+    monkeypatch.setattr(sys, "argv", ["figures/__main__.py", "--output", str(folder)])
+    monkeypatch.delitem(sys.modules, main.__module__)
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("helper_functions.figures", run_name="__main__")
+    assert left.value.code == 2
+    complaint = f"figures: error: The folder {folder} cannot be created: Not a directory.\n"
+    assert capsys.readouterr().err == complaint
 
 
 @pytest.mark.parametrize(
@@ -192,21 +212,21 @@ def test_curves_of_logs_of_any_length(
     tmp_path: Path, scores: list[float], chance: float | None
 ) -> None:
     log = make_log(tmp_path / "log.csv", scores)
-    figures.draw_curves(log, tmp_path / "curve.png", chance)
+    curves.draw_curves(log, tmp_path / "curve.png", chance)
     assert size_of(tmp_path / "curve.png") == (900, 660)
 
 
 def test_the_best_epoch_counts_from_one(tmp_path: Path) -> None:
     axes = Figure().subplots()
-    curves = figures.read_curves(make_log(tmp_path / "log.csv", [20.0, 45.5, 45.5, 44.0]))
-    figures._mark_scores(axes, curves["epoch"] + 1, curves["val_mAP"], 15.0)
+    columns = curves.read_curves(make_log(tmp_path / "log.csv", [20.0, 45.5, 45.5, 44.0]))
+    curves._mark_scores(axes, columns["epoch"] + 1, columns["val_mAP"], 15.0)
     assert axes.get_title("right") == "ringed: best, 45.5 % in epoch 2; dashed: chance, 15.0 %"
 
 
 def test_a_chance_above_every_score_is_in_the_picture(tmp_path: Path) -> None:
     axes = Figure().subplots()
-    curves = figures.read_curves(make_log(tmp_path / "log.csv", [20.0]))
-    figures._mark_scores(axes, curves["epoch"] + 1, curves["val_mAP"], 60.0)
+    columns = curves.read_curves(make_log(tmp_path / "log.csv", [20.0]))
+    curves._mark_scores(axes, columns["epoch"] + 1, columns["val_mAP"], 60.0)
     assert axes.get_ylim()[1] > 60
 
 
@@ -252,7 +272,7 @@ def test_a_bad_log_gets_one_sentence(tmp_path: Path, content: bytes | None, comp
     if content is not None:
         log.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        figures.draw_curves(log, tmp_path / "curve.png")
+        curves.draw_curves(log, tmp_path / "curve.png")
     assert str(caught.value) == complaint.replace("LOG", str(log))
     assert not (tmp_path / "curve.png").exists()
 
@@ -262,12 +282,12 @@ def test_a_log_that_is_no_text(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "log.csv"
     log.write_bytes(content)
     with pytest.raises(UserError, match=r"^The log \S+ cannot be read as CSV: .*\.$"):
-        figures.read_curves(log)
+        curves.read_curves(log)
 
 
-def test_pictures_are_palette_pngs() -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), (10, 200, 30)).save(buffer, "PNG")
-    with Image.open(io.BytesIO(figures._fewer_colours(buffer.getvalue()))) as picture:
+def test_pictures_can_have_a_palette(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    style.write_png(Figure(figsize=(1, 1), dpi=4, facecolor="#0AC81E"), path, colours=256)
+    with Image.open(path) as picture:
         assert picture.mode == "P"
         assert picture.convert("RGB").getpixel((2, 2)) == (10, 200, 30)

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helper_functions import forest
 from helper_functions.errors import UserError
 from helper_functions.forest import CLASSES, ForestTile, make_tile, split_tiles, write_dataset
+from helper_functions.forest.__main__ import main
+from helper_functions.forest.canopy import class_map, raise_canopy
+from helper_functions.forest.crowns import Crowns
 
 SEEDS = range(24)
 TREESATAI = [
@@ -129,8 +131,8 @@ def test_the_crown_size_differs_by_genus(tiles: list[ForestTile]) -> None:
     assert area("Picea") < area("Pinus") < area("Quercus")
 
 
-def lone_crown(name: str, x: int, y: int) -> forest._Crowns:
-    return forest._Crowns(
+def lone_crown(name: str, x: int, y: int) -> Crowns:
+    return Crowns(
         x=np.array([x]),
         y=np.array([y]),
         genus=np.array([CLASSES.index(name)]),
@@ -143,7 +145,7 @@ def lone_crown(name: str, x: int, y: int) -> forest._Crowns:
 
 @pytest.mark.parametrize(("x", "y"), [(40, 25), (0, 63), (-3, 30), (66, 67)])
 def test_a_crown_is_drawn_at_its_place(x: int, y: int) -> None:
-    canopy = forest._raise_canopy(lone_crown("Picea", x, y), 64)
+    canopy = raise_canopy(lone_crown("Picea", x, y), 64)
     rows, columns = np.nonzero(canopy.height)
     assert len(rows) > 5
     assert np.hypot(rows - y, columns - x).max() < 1.2 * 8
@@ -154,9 +156,9 @@ def test_a_crown_is_drawn_at_its_place(x: int, y: int) -> None:
 
 def test_a_shrub_claims_no_forest_floor() -> None:
     shrub = lone_crown("Cleared", 32, 32)
-    canopy = forest._raise_canopy(shrub, 64)
+    canopy = raise_canopy(shrub, 64)
     ground = np.full((64, 64), CLASSES.index("Picea"))
-    classes = forest._class_map(canopy, shrub, ground)
+    classes = class_map(canopy, shrub, ground)
     assert (classes[canopy.height > 0] == CLASSES.index("Cleared")).all()
     assert (classes[canopy.height == 0] == CLASSES.index("Picea")).all()
 
@@ -309,8 +311,8 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path, place: str) -> None:
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set"
-    assert forest.main(["--output", str(out), "--tiles", "2", "--seed", "7"]) == 0
+    assert main(["--output", str(out), "--tiles", "2", "--seed", "7"]) == 0
     assert len(read_rows(out / "splits.csv")) == 2
     capsys.readouterr()
-    assert forest.main(["--output", str(out), "--tiles", "0"]) == 2
+    assert main(["--output", str(out), "--tiles", "0"]) == 2
     assert is_sentence(capsys.readouterr().err.strip())

@@ -136,3 +136,49 @@ def test_impossible_grids_are_refused(settings: dict[str, int]) -> None:
         KANLinear(2, 2, **settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="empty"):
         KANLinear(2, 2, grid_range=(1.0, 1.0))
+
+
+def test_a_grid_update_keeps_the_function_where_the_inputs_are() -> None:
+    torch.manual_seed(0)
+    layer = KANLinear(6, 4, scale_noise=3.0)
+    x = torch.rand(400, 6) ** 2 * 1.6 - 0.8
+    before = layer(x)
+    layer.update_grid(x)
+    spread = before.std().item()
+    assert (layer(x) - before).abs().max() < 0.1 * spread
+    assert (layer.grid.diff(dim=1) > 0).all()
+    inner = layer.grid[:, 3:-3]
+    assert (inner[:, 0] < x.amin(0)).all()
+    assert (inner[:, -1] > x.amax(0)).all()
+    # Half of the inputs are below the middle knots, wherever the inputs crowd.
+    shares = (x[:, :, None] < inner[:, 1:-1]).float().mean(0)
+    np.testing.assert_allclose(shares.mean(0), [0.2, 0.4, 0.6, 0.8], atol=0.03)
+
+
+def test_a_grid_update_survives_channels_that_never_change() -> None:
+    layer = KANLinear(2, 3)
+    x = torch.rand(50, 2)
+    x[:, 1] = 0
+    layer.update_grid(x)
+    assert (layer.grid.diff(dim=1) > 0).all()
+    assert torch.isfinite(layer(x)).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_grid_update_refuses_non_finite_inputs(value: float) -> None:
+    layer = KANLinear(2, 3)
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    x = torch.rand(50, 2)
+    x[3, 1] = value
+    with pytest.raises(ValueError, match="not finite"):
+        layer.update_grid(x)
+    with pytest.raises(ValueError, match="at least 8 rows of inputs, not 5"):
+        layer.update_grid(x[:5].nan_to_num())
+    assert all(torch.equal(before[name], tensor) for name, tensor in layer.state_dict().items())
+
+
+def test_inputs_outside_the_grid_are_counted() -> None:
+    layer = KANLinear(3, 1)
+    x = torch.tensor([[-1.01, 0.0, 0.99], [1.0, 2.19, 2.21], [-2.3, -1.0, 60.0]])
+    partly, wholly = layer.outside_grid(x)
+    assert (partly.item(), wholly.item()) == (6, 3)

@@ -1,0 +1,46 @@
+"""The command that draws every figure of the README; the curves only if the log is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from helper_functions.cli import Parser, number, run
+from helper_functions.figures import draw_architecture, draw_curves, draw_vdsm
+from helper_functions.files import make_folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Raises:
+        UserError: If the folder cannot be made or the log is not a log.
+    """
+    parser = Parser(
+        prog="python -m helper_functions.figures", description="Draw the figures of the README."
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("images"), help="folder to write to (default: images)"
+    )
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=Path("runs/demo/train/log.csv"),
+        help="log of a run, for its curves (default: runs/demo/train/log.csv)",
+    )
+    parser.add_argument(
+        "--chance", type=number(float, 0, 100), help="mAP of guessing in percent, a base line"
+    )
+    options = parser.parse_args(arguments)
+    folder, log = options.output, options.log
+    make_folder(folder)
+    draw_architecture(folder / "architecture.svg")
+    draw_vdsm(folder / "vdsm.png")
+    if log.exists():
+        draw_curves(log, folder / "demo_curve.png", options.chance)
+    else:
+        print(f"There is no log {log}, so demo_curve.png was left out; make demo writes that log.")
+
+
+if __name__ == "__main__":
+    run(main)
