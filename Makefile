@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed
 
 DEMO := runs/demo
 TILES := 480
-EPOCHS := 24
+EPOCHS := 14
 
 .PHONY: demo test check figures clean
 
@@ -24,10 +24,13 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
 demo: $(INSTALLED)
 	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles $(TILES)
 	$(RUN) train.py --img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
-		--backbone-name resnet18 --image-size 128 --subsampling --epochs $(EPOCHS) --lr 1e-3 \
+		--backbone-name resnet10t --image-size 160 --subsampling --vdsm nearest \
+		--epochs $(EPOCHS) --lr 2e-3 --head-lr-factor 4 --channels-last \
+		--no-rand-augment --cutout 0 --horizontal-flip \
 		--output-path $(DEMO)/train --resume auto
 	$(RUN) val.py --ckpt-path $(DEMO)/train/model-highest.ckpt \
 		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv --output $(DEMO)/val
+	@echo "Look at $(DEMO)/val/report.html and $(DEMO)/train/curves.png."
 
 test: $(INSTALLED)
 	$(RUN) -m pytest

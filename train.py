@@ -6,6 +6,8 @@ Example: python train.py --img_dir images --csv_path splits.csv --backbone-name 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import inspect
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ from helper_functions.datasets import (
     image_paths,
     make_loader,
 )
-from helper_functions.engine import LAST, Trainer, resolve_amp, resolve_device
+from helper_functions.engine import BEST, LAST, Trainer, resolve_amp, resolve_device
 from helper_functions.errors import UserError
+from helper_functions.figures import draw_curves
 from helper_functions.files import make_folder, write_text
 from helper_functions.optim import make_optimizer, make_scheduler
 from helper_functions.presets import PRESETS
@@ -37,7 +40,7 @@ from models import VoLUNet, create_model
 # Settings that a resumed run may change: they say where and how to compute, not what.
 FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite"),
-    *("workers", "print_freq", "device", "max_bad_images", "dataset", "num_classes"),
+    *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
 }
 
 
@@ -120,7 +123,7 @@ def parse_args() -> argparse.Namespace:
         default=False,
         help="mirror half of the images; not in the released recipe (default: off)",
     )
-    group.add_argument("--seed", type=cli.number(int, 0), default=0, help="(default: 0)")
+    group.add_argument("--seed", type=cli.number(int, 0, 2**63 - 1), default=0, help="(default: 0)")
 
     group = cli.add_runtime_flags(parser)
     group.add_argument(
@@ -151,7 +154,7 @@ def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
         return read_checkpoint(last)
     if args.resume == "last":
         raise UserError(f"There is nothing to resume: {last} does not exist.")
-    if last.is_file() and not args.overwrite:
+    if (last.is_file() or (args.output_path / BEST).is_file()) and not args.overwrite:
         raise UserError(
             f"{args.output_path} already holds a run; continue it with --resume, replace it with "
             f"--overwrite, or choose another --output-path."
@@ -175,8 +178,11 @@ def check_class_count(args: argparse.Namespace, table: SplitTable) -> None:
         )
 
 
-def build_model(args: argparse.Namespace, num_classes: int) -> VoLUNet:
+def build_model(args: argparse.Namespace, num_classes: int, num_images: int) -> VoLUNet:
     """The model of the command line, its region settings checked against the image size."""
+    reserved = set(inspect.signature(create_model).parameters) & set(args.model_kwargs)
+    if reserved:
+        raise UserError(f"{min(reserved)!r} is a setting of its own, not one of --model-kwargs.")
     try:
         with warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always", UserWarning)
@@ -193,11 +199,17 @@ def build_model(args: argparse.Namespace, num_classes: int) -> VoLUNet:
                 image_size=args.image_size,
                 **args.model_kwargs,
             )
-        model.check_grid(args.image_size)
+        grid = model.check_grid(args.image_size)
     except ValueError as error:
         raise UserError(str(error)) from error
     for note in notes:
         print(f"Note: {note.message}")
+    if grid == (1, 1) and 1 in (args.batch_size, num_images % args.batch_size):
+        raise UserError(
+            f"Pictures of {args.image_size} pixels leave a feature map of one cell, and one of the "
+            f"batches holds a single image: batch norm cannot work; change --batch-size or "
+            f"--image-size."
+        )
     return model
 
 
@@ -210,6 +222,12 @@ def make_dataset(
     paths = image_paths(samples, args.img_dir, args.csv_path, allowed)
     targets = MultiHotTargets(samples, table.classes, args.csv_path)
     return ImageDataset(paths, targets, transform, args.seed), targets
+
+
+def data_hash(table: SplitTable) -> str:
+    """A fingerprint of the rows that a run learns from and is judged by."""
+    rows = [(sample.filename, sample.labels, sample.split) for sample in table.samples]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def make_trainer(
@@ -236,7 +254,7 @@ def make_trainer(
     train_loader = make_loader(train_set, shuffle=True, **loading)
     val_loader = make_loader(val_set, **loading)
 
-    model = build_model(args, len(table.classes)).to(device)
+    model = build_model(args, len(table.classes), len(train_set)).to(device)
     if args.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, args.lr, args.weight_decay, {"head": args.head_lr_factor})
@@ -268,6 +286,7 @@ def make_trainer(
                 "mean": args.mean,
                 "std": args.std,
             },
+            "data_hash": data_hash(table),
             "args": cli.plain_settings(args),
         },
         print_freq=args.print_freq,
@@ -278,8 +297,11 @@ def make_trainer(
 
 def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], table: SplitTable) -> None:
     """Refuse to continue a run under settings that would make it another one."""
-    if checkpoint["info"]["classes"] != list(table.classes):
-        raise UserError(f"{checkpoint.path} was trained on other classes than {table.path}.")
+    if checkpoint["data_hash"] != data_hash(table):
+        raise UserError(
+            f"The rows of {table.path} are not those that {checkpoint.path} was trained with; "
+            f"start anew in another --output-path."
+        )
     for name, value in checkpoint["args"].items():
         if name not in FREE_TO_CHANGE and settings.get(name) != value:
             raise UserError(
@@ -296,11 +318,12 @@ def main() -> None:
     args.image_size = args.image_size or PRESETS[args.dataset].image_size
     if args.channels_last is None:
         args.channels_last = device.type == "cuda"
-    settings = cli.plain_settings(args)
     torch.manual_seed(args.seed)
 
     table = read_split_table(args.csv_path)
     check_class_count(args, table)
+    args.device, args.num_classes = str(device), len(table.classes)
+    settings = cli.plain_settings(args)
     if checkpoint is not None:
         check_same_run(checkpoint, settings, table)
     stop = StopRequest()
@@ -309,12 +332,16 @@ def main() -> None:
         trainer.resume(checkpoint)
 
     make_folder(args.output_path)
-    write_text(args.output_path / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
+    if checkpoint is None:
+        for name in (BEST, LAST, "log.csv"):  # of the run to overwrite
+            (args.output_path / name).unlink(missing_ok=True)
+        write_text(args.output_path / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
     stop.listen()
     trainer.fit()
+    draw_curves(args.output_path / "log.csv", args.output_path / "curves.png")
     print(
         f"Best validation mAP {trainer.position.best:.2f} in epoch "
-        f"{trainer.position.best_epoch + 1}; checkpoints and log in {args.output_path}."
+        f"{trainer.position.best_epoch}; checkpoints, log and curves in {args.output_path}."
     )
 
 

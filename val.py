@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from helper_functions import cli
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
@@ -29,6 +28,7 @@ from helper_functions.errors import UserError
 from helper_functions.files import make_folder
 from helper_functions.images import find_images
 from helper_functions.metrics import baselines, evaluate, per_class_table
+from helper_functions.report_page import write_report
 from helper_functions.reporting import (
     summary,
     write_metrics,
@@ -53,8 +53,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--split", choices=(*SPLITS, ALL), default="val", help="rows to validate (default: val)"
     )
-    group = parser.add_argument_group("model (from the checkpoint; given here, checked against it)")
-    group.add_argument("--backbone-name", help="name of the backbone")
+    group = parser.add_argument_group(
+        "model",
+        "The checkpoint knows its model. The region flags matter in training only; they are "
+        "accepted for the sake of old command lines.",
+    )
+    group.add_argument("--backbone-name", help="checked against the checkpoint when given")
     cli.add_region_flags(group)
     cli.add_runtime_flags(parser)
     group = parser.add_argument_group("output")
@@ -72,7 +76,7 @@ def parse_args() -> argparse.Namespace:
 
 def check_against_checkpoint(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
     """Refuse flags that contradict what the checkpoint holds."""
-    num_classes = checkpoint["settings"]["num_classes"]
+    num_classes = checkpoint.num_classes
     if args.num_classes is not None and args.num_classes != num_classes:
         raise UserError(
             f"--num-classes is {args.num_classes}, but {checkpoint.path} has {num_classes} classes."
@@ -90,7 +94,7 @@ def class_names(checkpoint: Checkpoint, table: SplitTable | None) -> list[str]:
     names: list[str] | None = checkpoint["info"]["classes"]
     if names is not None:
         return names
-    num_classes = checkpoint["settings"]["num_classes"]
+    num_classes = checkpoint.num_classes
     if table is None:
         print("The checkpoint carries no class names; the columns are numbered instead.")
         return [f"class_{index}" for index in range(num_classes)]
@@ -110,9 +114,12 @@ def score(
 ) -> npt.NDArray[np.float32]:
     """Class probabilities of pictures, float32 (N, K)."""
     info = checkpoint["info"]
-    transform = EvalTransform(
-        args.image_size or info["image_size"], args.mean or info["mean"], args.std or info["std"]
-    )
+    image_size = args.image_size or info["image_size"]
+    transform = EvalTransform(image_size, args.mean or info["mean"], args.std or info["std"])
+    try:
+        model.check_grid(image_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     dataset = ImageDataset(paths, NoTargets(len(paths)), transform)
     device = resolve_device(args.device)
     loader = make_loader(
@@ -124,15 +131,6 @@ def score(
     return predict(model.to(device), loader, device, resolve_amp(args.amp, device))
 
 
-def training_frequencies(
-    table: SplitTable, classes: list[str], fallback: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float64]:
-    """Share of the training images that show each class; of the scored ones if there are none."""
-    train = [sample for sample in table.samples if sample.split == "train"]
-    matrix = MultiHotTargets(train, classes, table.path).matrix() if train else fallback
-    return np.asarray(matrix.mean(axis=0))
-
-
 def validate(
     args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
 ) -> None:
@@ -142,13 +140,12 @@ def validate(
     samples = table.split(args.split)
     targets = MultiHotTargets(samples, classes, table.path).matrix()
     paths = image_paths(samples, args.img_dir, args.csv_path)
-    frequencies = training_frequencies(table, classes, targets)
-    make_folder(output)
     scores = score(args, checkpoint, model, paths)
+    make_folder(output)
     per_class = per_class_table(targets, scores, args.thre)
     metrics = {
         **evaluate(targets, scores, args.thre),
-        **baselines(targets, frequencies),
+        **baselines(targets),
         "classes": classes,
         "split": args.split,
         "checkpoint": str(args.ckpt_path),
@@ -159,8 +156,9 @@ def validate(
     )
     write_per_class(output / "per_class.csv", classes, per_class)
     write_metrics(output / "metrics.json", metrics)
+    write_report(output / "report.html", metrics, per_class, paths, targets, scores)
     print(summary(metrics, per_class))
-    print(f"\nmetrics.json, per_class.csv and predictions.csv are in {output}.")
+    print(f"\nreport.html, metrics.json, per_class.csv and predictions.csv are in {output}.")
 
 
 def predict_folder(
@@ -169,9 +167,9 @@ def predict_folder(
     """Score every image below a folder and write the predictions."""
     classes = class_names(checkpoint, None)
     paths = find_images(args.img_dir)
-    make_folder(output)
     scores = score(args, checkpoint, model, paths)
-    names = [str(path.relative_to(args.img_dir)) for path in paths]
+    make_folder(output)
+    names = [path.relative_to(args.img_dir).as_posix() for path in paths]
     write_predictions(output / "predictions.csv", names, classes, scores)
     shown = 10
     for name, row in list(zip(names, scores, strict=True))[:shown]:
@@ -189,7 +187,6 @@ def main() -> None:
     check_against_checkpoint(args, checkpoint)
     model = checkpoint.model()
     output = args.output or args.ckpt_path.parent / "val"
-    torch.manual_seed(0)
     if args.csv_path is None:
         predict_folder(args, checkpoint, model, output)
     else:

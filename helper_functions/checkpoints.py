@@ -45,6 +45,14 @@ class Checkpoint:
         except KeyError:
             raise UserError(f"The checkpoint {self.path} lacks its part {key!r}.") from None
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model scores."""
+        count = self["settings"].get("num_classes")
+        if not isinstance(count, int):
+            raise UserError(f"The settings in {self.path} lack a number of classes.")
+        return count
+
     def model(self) -> VoLUNet:
         """Build the model that the checkpoint describes, in evaluation mode.
 
@@ -151,6 +159,8 @@ def random_states() -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
@@ -164,5 +174,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
     numpy_state = (kind, keys.numpy().astype(np.uint32), position, has_gauss, cached)
     np.random.set_state(numpy_state)  # noqa: NPY002
     torch.set_rng_state(states["torch"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
     if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from helper_functions.datasets import Batch, EpochSampler
-from helper_functions.engine import autocast
-from helper_functions.errors import UserError
+from helper_functions.engine import autocast, to_device
+from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.metrics import mean_average_precision, precision_recall_f1
 from helper_functions.stopping import StopRequest
 from loss_functions import LocalNMSLoss
@@ -57,7 +57,8 @@ def predict(
     """Class probabilities of every picture, float32 (N, K), in the order of the data set.
 
     Raises:
-        UserError: If a picture cannot be read or a score is not finite.
+        UserError: If a picture cannot be read.
+        TrainingFailed: If a score is not finite.
         Stopped: If a signal came in.
     """
     model.eval()
@@ -68,15 +69,14 @@ def predict(
         if batch.failures:
             raise UserError(batch.failures[0])
         with autocast(device, amp):
-            logits = model(batch.images.to(device, non_blocking=True))
+            logits = model(to_device(batch.images, device))
         scores.append(logits.float().sigmoid().cpu())
         if stop is not None:
             stop.check()
     result = torch.cat(scores).numpy()
     if not np.isfinite(result).all():
-        raise UserError(
-            "The model's scores are not finite: its training has diverged; lower --lr, or switch "
-            "mixed precision off with --amp off."
+        raise TrainingFailed(
+            "The model's scores are not finite: its training has diverged, or --amp fp16 overflows."
         )
     return result
 

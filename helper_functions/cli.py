@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from helper_functions.errors import UserError
+from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.presets import PRESETS
 from helper_functions.stopping import Stopped
 from models.vdsm import VARIANTS
@@ -37,7 +37,7 @@ class KeyValues(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Store the pairs as a dictionary."""
-        pairs = {}
+        pairs = dict(getattr(namespace, self.dest) or {})  # the flag may be given again
         for text in values:
             key, equals, value = text.partition("=")
             if not equals or not key:
@@ -176,6 +176,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except UserError as error:
         print(f"{script}: error: {error}", file=sys.stderr)
         sys.exit(WRONG_INPUT)
+    except TrainingFailed as error:
+        print(f"{script}: error: {error}", file=sys.stderr)
+        sys.exit(1)
     except Stopped as stopped:
         print(f"{script}: stopped by a signal.", file=sys.stderr)
         sys.exit(stopped.exit_status)

@@ -6,6 +6,7 @@ number of workers, and a resumed run sees what it would have seen.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
 
 from helper_functions.errors import UserError
-from helper_functions.images import ImageError, read_image
+from helper_functions.images import ImageError, image_problem, read_image
 from helper_functions.splits import Sample
 
 Transform = Callable[[Image.Image, random.Random], Tensor]
@@ -173,9 +175,11 @@ def collate(items: list[Item | ImageError]) -> Batch:
 
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the main one decides when the workers end.
+    # Ctrl-C reaches every process of a terminal; the main one decides when the workers end. It does
+    # so by SIGTERM, but so do clusters, to the whole group: a quiet exit suits both, whereas death
+    # by a signal would make PyTorch raise in the midst of the main process's last step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     torch.set_num_threads(1)
 
 
@@ -203,23 +207,29 @@ def make_loader(
 
 
 def image_paths(
-    samples: Sequence[Sample], img_dir: Path, source: Path, missing_allowed: int = 0
+    samples: Sequence[Sample], img_dir: Path, source: Path, unreadable_allowed: int = 0
 ) -> list[Path]:
-    """Paths of the pictures of a split; that they exist is checked before anything runs.
+    """Paths of the pictures of a split; their headers are read before anything runs.
+
+    Args:
+        samples: Rows of the split CSV.
+        img_dir: Folder that file names are relative to.
+        source: The CSV, for messages.
+        unreadable_allowed: How many may be missing or unreadable.
 
     Raises:
-        UserError: If the folder is missing, or more pictures than allowed.
+        UserError: If the folder is missing, or more pictures than allowed are.
     """
     if not img_dir.is_dir():
         raise UserError(f"The image folder {img_dir} does not exist; check --img_dir.")
     paths = [img_dir / sample.filename for sample in samples]
-    missing = [
-        (sample, path) for sample, path in zip(samples, paths, strict=True) if not path.is_file()
-    ]
-    if len(missing) > missing_allowed:
-        sample, path = missing[0]
+    checked = tqdm(paths, desc="checking images", disable=None, leave=False)
+    found = zip(samples, map(image_problem, checked), strict=True)
+    problems = [(sample, problem) for sample, problem in found if problem is not None]
+    if len(problems) > unreadable_allowed:
+        sample, problem = problems[0]
         raise UserError(
-            f"{len(missing)} of {len(paths)} pictures listed in {source} do not exist; the first "
-            f"is {path} (line {sample.line})."
+            f"{len(problems)} of {len(paths)} pictures of the split {sample.split} in {source} "
+            f"cannot be read; the first, in line {sample.line}: {problem}"
         )
     return paths

@@ -6,6 +6,7 @@ evaluation (-> metrics). See ``helper_functions.classification`` for VoLUNet's.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import warnings
@@ -29,7 +30,7 @@ from helper_functions.checkpoints import (
     save_checkpoint,
 )
 from helper_functions.datasets import Batch, EpochSampler
-from helper_functions.errors import UserError
+from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.stopping import Stopped, StopRequest
 from helper_functions.training_log import TrainingLog
 
@@ -50,13 +51,13 @@ class Position:
     """Where a run stands; plain numbers, stored in ``last.ckpt``.
 
     Attributes:
-        epoch: Epoch under way, from 0.
+        epoch: Finished epochs.
         batches: Batches of it that are done.
         step: Steps of the whole run.
         sums: Sum of every loss term over the steps of this epoch.
         steps_in_epoch: How many steps the sums cover.
         best: Best metric so far.
-        best_epoch: Epoch that reached it.
+        best_epoch: Epoch that reached it, counted from 1.
         bad_images: Files that could not be read.
     """
 
@@ -65,8 +66,8 @@ class Position:
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     steps_in_epoch: int = 0
-    best: float = -1.0
-    best_epoch: int = -1
+    best: float = -math.inf
+    best_epoch: int = 0
     bad_images: list[str] = field(default_factory=list)
 
 
@@ -87,11 +88,19 @@ def resolve_device(name: str) -> torch.device:
         raise UserError(
             f"The device {name!r} cannot be used here; choose auto, cpu, cuda or mps."
         ) from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"The device {name!r} cannot train; choose auto, cpu, cuda or mps.")
     return device
 
 
 def resolve_amp(name: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type of ``--amp``; ``auto`` is float16 on CUDA and off elsewhere."""
+    """The autocast type of ``--amp``; ``auto`` is float16 on CUDA and off elsewhere.
+
+    Raises:
+        UserError: For float16 on MPS, whose gradients PyTorch cannot scale in all releases.
+    """
+    if name == "fp16" and device.type == "mps":
+        raise UserError("--amp fp16 needs loss scaling, which MPS lacks; choose bf16 or off.")
     if name == "auto":
         return torch.float16 if device.type == "cuda" else None
     return {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
@@ -100,6 +109,11 @@ def resolve_amp(name: str, device: torch.device) -> torch.dtype | None:
 def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextManager[object]:
     """Mixed precision, or nothing."""
     return nullcontext() if amp is None else torch.autocast(device.type, dtype=amp)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor; without waiting only on CUDA, as elsewhere that can read freed memory."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 class Trainer:
@@ -165,22 +179,28 @@ class Trainer:
         warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)`")
         self.log = TrainingLog(output / "log.csv")
         self.position = Position()
+        # First step with a loss that is not finite; stays on the device until it is asked for.
+        self.first_bad_step = torch.tensor(-1, device=device)
 
     def fit(self) -> None:
         """Run to the last epoch.
 
         Raises:
             Stopped: After saving, if a signal came in.
-            UserError: If too many pictures cannot be read.
+            UserError: After saving, if too many pictures cannot be read.
+            TrainingFailed: If a loss is not finite; ``last.ckpt`` stays as it was.
         """
         try:
-            while self.position.epoch < self.epochs:
-                started = time.monotonic()
-                self.train_epoch()
-                metrics = self.evaluate()
-                self.finish_epoch(metrics, time.monotonic() - started)
-        except Stopped:
-            self.save(LAST)
+            with self.stop.explains(RuntimeError):  # of a loader whose workers are gone
+                while self.position.epoch < self.epochs:
+                    started = time.monotonic()
+                    self.train_epoch()
+                    self.check_finite()
+                    metrics = self.evaluate()
+                    self.finish_epoch(metrics, time.monotonic() - started)
+        except (Stopped, UserError):
+            if self.position.step:
+                self.save(LAST)
             raise
 
     def train_epoch(self) -> None:
@@ -218,8 +238,8 @@ class Trainer:
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
         """Forward, backward and update on one batch; the loss terms, without gradient."""
         batch = batch._replace(
-            images=batch.images.to(self.device, non_blocking=True),
-            targets=batch.targets.to(self.device, non_blocking=True),
+            images=to_device(batch.images, self.device),
+            targets=to_device(batch.targets, self.device),
         )
         with autocast(self.device, self.amp):
             terms = self.objective(self.model, batch)
@@ -228,7 +248,23 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
+        bad = ~terms["loss"].detach().isfinite() & (self.first_bad_step < 0)
+        self.first_bad_step = torch.where(bad, self.position.step + 1, self.first_bad_step)
         return {name: term.detach() for name, term in terms.items()}
+
+    def check_finite(self) -> None:
+        """Make sure that no loss so far was infinite or not a number.
+
+        Raises:
+            TrainingFailed: Naming the first such step.
+        """
+        step = int(self.first_bad_step)
+        if step >= 0:
+            advice = "lower --lr" if self.amp is None else "lower --lr or try --amp off"
+            raise TrainingFailed(
+                f"The loss of step {step} is not finite, so the training has diverged; {advice}. "
+                f"Checkpoints in {self.output} are from before that step."
+            )
 
     def skip_unreadable(self, failures: list[str]) -> None:
         """Count files that could not be read.
@@ -250,6 +286,7 @@ class Trainer:
 
     def show_losses(self, bar: Any, sums: dict[str, Any]) -> None:
         """Print the mean of each loss term over the epoch so far."""
+        self.check_finite()
         means = {name: float(value) / self.position.steps_in_epoch for name, value in sums.items()}
         text = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
         rate = self.scheduler.get_last_lr()[0]
@@ -262,19 +299,22 @@ class Trainer:
         means = {name: total / max(at.steps_in_epoch, 1) for name, total in at.sums.items()}
         score = metrics[self.metric]
         is_best = score > at.best
+        at.epoch += 1
         if is_best:
             at.best, at.best_epoch = score, at.epoch
+        losses = {name: mean for name, mean in means.items() if name.endswith("loss")}
         row: dict[str, float] = {
             "epoch": at.epoch,
             "step": at.step,
             "lr": float(self.scheduler.get_last_lr()[0]),
-            **means,
+            **losses,
             **{f"val_{name}": value for name, value in metrics.items()},
+            **means,  # what is left of them: readings that are no loss
             "seconds": round(seconds, 1),
         }
         self.log.write(row)
         print(
-            f"epoch {at.epoch + 1}/{self.epochs}: loss {means.get('loss', 0):.4g}, "
+            f"epoch {at.epoch}/{self.epochs}: loss {means.get('loss', 0):.4g}, "
             f"validation {self.metric} {score:.2f}"
             + (" (best so far)" if is_best else f" (best {at.best:.2f})")
             + f", {seconds:.0f} s",
@@ -283,7 +323,7 @@ class Trainer:
         if is_best:
             self.save(BEST, metrics)
         self.position = Position(
-            epoch=at.epoch + 1,
+            epoch=at.epoch,
             step=at.step,
             best=at.best,
             best_epoch=at.best_epoch,
@@ -292,7 +332,12 @@ class Trainer:
         self.save(LAST, metrics)
 
     def save(self, name: str, metrics: dict[str, float] | None = None) -> None:
-        """Write a checkpoint; ``last.ckpt`` also holds what a resumed run needs."""
+        """Write a checkpoint; ``last.ckpt`` also holds what a resumed run needs.
+
+        Raises:
+            TrainingFailed: If the training has diverged; nothing is written then.
+        """
+        self.check_finite()
         content = {
             **self.description,
             "model": self.model.state_dict(),

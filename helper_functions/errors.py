@@ -9,3 +9,7 @@ class UserError(Exception):
     The message is one sentence for a person: it names the file, row or value at fault and says what
     to do. The two scripts print it on standard error and end with exit status 2, without traceback.
     """
+
+
+class TrainingFailed(Exception):
+    """A run that cannot go on though its input is right: one sentence, exit status 1."""

@@ -92,6 +92,17 @@ def read_image(path: Path) -> Image.Image:
         raise ImageError(path, _reason(error)) from error
 
 
+def image_problem(path: Path) -> ImageError | None:
+    """What keeps a file from being read, as far as its header tells; nothing is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path):
+                return None
+    except Exception as error:
+        return ImageError(path, _reason(error))
+
+
 def find_images(folder: Path) -> list[Path]:
     """List the image files under a folder by extension, recursively.
 

@@ -207,21 +207,19 @@ def evaluate(
     }
 
 
-def baselines(
-    targets: npt.ArrayLike, train_frequencies: npt.ArrayLike, draws: int = 20, seed: int = 0
-) -> dict[str, float]:
+def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[str, float]:
     """What a model reaches on these targets without looking at a picture.
 
     `chance_mAP`: `mean_average_precision` of independent uniform scores, mean over `draws`. Such
     scores put the positives of a class on random distinct ranks; these are drawn, without sorting.
 
     `frequency_mAP`: every image gets the frequency of the class in the training data as its score.
-    Within a class all scores are then equal, so the value is scikit-learn's, which knows ties:
-    the share of positives of the class, whatever the frequency. Absent classes count as 0.
+    Within a class all scores are then equal, whatever the frequency, so by scikit-learn's
+    definition, which knows ties, the value is the mean share of positives. Absent classes count
+    as 0.
 
     Args:
         targets: (N, K) 0 or 1.
-        train_frequencies: (K,) share of training images that have the class.
         draws: how many random rankings to average.
         seed: of the random numbers; equal seeds give equal results.
 
@@ -229,19 +227,11 @@ def baselines(
         `chance_mAP` and `frequency_mAP`, from 0 to 100.
 
     Raises:
-        ValueError: if the input is wrong (see the module's description), the number of
-            frequencies is not K, or `draws` is below 1.
+        ValueError: if the input is wrong (see the module's description) or `draws` is below 1.
     """
     if draws < 1:
         raise ValueError(f"The number of draws must be at least 1, but it is {draws}.")
-    shape = np.shape(np.asarray(targets))
-    frequencies = np.asarray(train_frequencies, dtype=np.float32)
-    if frequencies.shape != shape[1:]:
-        raise ValueError(
-            f"The training frequencies have shape {frequencies.shape}, but targets of shape "
-            f"{shape} need one frequency per class."
-        )
-    positives, constant_scores = _checked(targets, np.broadcast_to(frequencies, shape), ndim=2)
+    positives, constant_scores = _checked(targets, np.zeros(np.shape(targets)), ndim=2)
     return {
         "chance_mAP": _chance_map(positives, draws, np.random.default_rng(seed)),
         "frequency_mAP": _mean_percent(_tie_aware_average_precisions(positives, constant_scores)),

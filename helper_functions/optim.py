@@ -35,7 +35,7 @@ def make_optimizer(
     """
     factors = {name: factor for name, factor in (factors or {}).items() if factor != 1}
     groups = []
-    for prefix, factor in {**factors, "": 1.0}.items():
+    for prefix, factor in {"": 1.0, **factors}.items():
         named = [
             (name, parameter)
             for name, parameter in model.named_parameters()
@@ -52,4 +52,6 @@ def make_scheduler(optimizer: Adam, total_steps: int, pct_start: float = 0.2) ->
     cosines that turn after ``pct_start`` of the steps.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
+    if pct_start * total_steps == 1:
+        pct_start *= 1 - 1e-9  # a rise of exactly one step divides by zero in PyTorch
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, pct_start=pct_start)

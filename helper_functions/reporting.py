@@ -29,7 +29,7 @@ def write_predictions(
     """
     table = pd.DataFrame(scores, columns=list(classes))
     table.insert(0, "filename", list(filenames), allow_duplicates=True)
-    write_text(path, table.to_csv(index=False, float_format="%.6g"))
+    write_text(path, table.to_csv(index=False, float_format="%.9g"))
 
 
 def write_per_class(path: Path, classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import csv
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def _check_row(path: Path, line: int, filename: str, cell: str, split: str) -> N
             f"{where}: the file name {filename!r} leaves the image folder; give it relative to "
             f"--img_dir."
         )
+    if re.search(r"""['"]\s+['"]""", cell):
+        raise UserError(f"{where}: the labels {cell} lack commas between the names.")
     if not parse_labels(cell) and not _is_empty_list(cell):
         raise UserError(
             f"{where}: {filename!r} has no label; name its classes, or write [] for none."
@@ -137,7 +140,8 @@ def read_split_table(path: Path) -> SplitTable:
 
     Raises:
         UserError: If the file is missing, empty or unreadable, lacks a column, or a row lacks its
-            file name or label or names an unknown split. The message gives the line.
+            file name or label, names an unknown split or a picture of another split. The message
+            gives the line.
     """
     if not path.is_file():
         raise UserError(f"The split CSV {path} does not exist; check --csv_path.")
@@ -147,6 +151,7 @@ def read_split_table(path: Path) -> SplitTable:
         raise UserError(f"{path} is empty; its first line must read {','.join(COLUMNS)}.")
     positions = _column_positions(path, first[1])
     samples = []
+    first_seen: dict[str, Sample] = {}
     for line, row in rows:
         if len(row) <= max(positions):
             raise UserError(
@@ -155,7 +160,14 @@ def read_split_table(path: Path) -> SplitTable:
             )
         filename, cell, split = (row[position].strip() for position in positions)
         _check_row(path, line, filename, cell, split)
-        samples.append(Sample(filename, parse_labels(cell), split, line))
+        sample = Sample(filename, parse_labels(cell), split, line)
+        earlier = first_seen.setdefault(filename, sample)
+        if earlier.split != split:
+            raise UserError(
+                f"{path}, line {line}: {filename!r} is in the split {split}, but line "
+                f"{earlier.line} puts it in {earlier.split}; a picture belongs to one split."
+            )
+        samples.append(sample)
     if not samples:
         raise UserError(f"{path} holds a header but no image.")
     classes = tuple(sorted({name for sample in samples for name in sample.labels}))

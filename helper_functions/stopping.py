@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -34,3 +36,12 @@ class StopRequest:
         """Raise ``Stopped`` if a signal has come in."""
         if self.signum is not None:
             raise Stopped(self.signum)
+
+    @contextmanager
+    def explains(self, failure: type[Exception]) -> Iterator[None]:
+        """Turn a failure that the signal itself has caused elsewhere into ``Stopped``."""
+        try:
+            yield
+        except failure:
+            self.check()
+            raise

@@ -46,6 +46,15 @@ def published_settings(backbone_name: str) -> PretrainedCfg:
     return settings
 
 
+def _without_classifier(name: str, **kwargs: Any) -> nn.Module:
+    """A timm model without pooling and classifier; some know no other pooling than their own."""
+    try:
+        model: nn.Module = timm.create_model(name, num_classes=0, global_pool="", **kwargs)
+    except (TypeError, AssertionError):
+        model = timm.create_model(name, num_classes=0, **kwargs)
+    return model
+
+
 def create_backbone(
     backbone_name: str, *, pretrained: bool = False, image_size: int | None = None, **kwargs: Any
 ) -> nn.Module:
@@ -67,9 +76,7 @@ def create_backbone(
     level = hub_log.level
     hub_log.setLevel(logging.CRITICAL)  # its retries would bury the one sentence below
     try:
-        backbone: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, global_pool="", **kwargs
-        )
+        backbone = _without_classifier(name, pretrained=pretrained, **kwargs)
     except OSError as error:
         raise ValueError(
             f"The published weights of {backbone_name!r} could not be fetched from the model hub; "

@@ -34,7 +34,11 @@ def unwrap(content: dict[str, Any]) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(content.get(key), dict):
             return unwrap(content[key])
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
     return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
@@ -43,10 +47,19 @@ def to_timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, 
 
     For TResNet that filter also turns the gains of in-place ABN into those of batch norm: in-place
     ABN scales by |weight| + 1e-5, and only its layers are called ``bn`` after the translation.
+
+    Raises:
+        ValueError: If the weights are visibly for another architecture.
     """
     family = sys.modules[type(backbone).__module__]
     translate = getattr(family, "checkpoint_filter_fn", None)
-    return translate(tensors, backbone) if translate else tensors
+    try:
+        return translate(tensors, backbone) if translate else tensors
+    except (KeyError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"The weights do not fit the backbone {type(backbone).__name__}; are they for another "
+            f"architecture?"
+        ) from error
 
 
 def is_released_checkpoint(content: dict[str, Any]) -> bool:

@@ -28,6 +28,30 @@ class TrainingOutput(NamedTuple):
     region_weights: Tensor | None
 
 
+def _averaging_windows(size: int, cells: int) -> Tensor:
+    """Matrix (cells, size) whose rows average the windows of adaptive pooling."""
+    matrix = torch.zeros(cells, size)
+    for cell in range(cells):
+        start, end = cell * size // cells, -(-(cell + 1) * size // cells)
+        matrix[cell, start:end] = 1 / (end - start)
+    return matrix
+
+
+def average_by_matrices(features: Tensor, rows: int, columns: int) -> Tensor:
+    """Adaptive average pooling of (B, C, H, W) to (B, C, rows, columns), as two products."""
+    height, width = features.shape[2:]
+    vertical = _averaging_windows(height, rows).to(features)
+    horizontal = _averaging_windows(width, columns).to(features)
+    return vertical @ features @ horizontal.T
+
+
+def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
+    """Adaptive average pooling of (B, C, H, W) to (B, C, rows, columns)."""
+    if features.device.type == "mps":  # it pools only to sizes that divide the map's
+        return average_by_matrices(features, rows, columns)
+    return F.adaptive_avg_pool2d(features, (rows, columns))
+
+
 class VoLUNet(nn.Module):
     """Voronoi Density-Based Locally Unique Network (Liu et al., IEEE TCSVT 2025).
 
@@ -104,7 +128,7 @@ class VoLUNet(nn.Module):
         if not self.uses_vdsm(*features.shape[2:]):
             return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
         if self.subsampling:
-            features = F.adaptive_avg_pool2d(features, (self.sub_h, self.sub_w))
+            features = average_to_grid(features, self.sub_h, self.sub_w)
         labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
         means, sizes = region_means(features, labels)
         if features.is_cuda or torch.compiler.is_compiling():

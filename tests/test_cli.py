@@ -96,9 +96,9 @@ def test_training_leaves_the_files_of_the_contract(trained: tuple[Path, str]) ->
     rows = _rows(output / "log.csv")
     assert list(rows[0])[:7] == [
         *("epoch", "step", "lr", "loss", "asl_loss", "local_nms_loss"),
-        "loss_per_label",
+        "val_mAP",
     ]
-    assert "val_mAP" in rows[0]
+    assert "loss_per_label" in rows[0]
     assert len(rows) == 4
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     for row in rows:
@@ -169,6 +169,7 @@ def test_predictions_agree_with_the_metrics_by_scikit_learn(
             [name in row["label"] for row in expected], [float(row[name]) for row in rows]
         )
         assert metrics["per_class_AP"][index] == pytest.approx(100 * ap, abs=1e-4)
+    assert "mAP" in (validated[0] / "report.html").read_text(encoding="utf-8")
     table = _rows(validated[0] / "per_class.csv")
     assert [row["class"] for row in table] == metrics["classes"]
     assert float(table[1]["AP"]) == pytest.approx(metrics["per_class_AP"][1], abs=1e-3)
@@ -208,17 +209,18 @@ def test_a_terminated_run_resumes_to_the_same_end(
 ) -> None:
     arguments = ["train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", tmp_path]
     process = subprocess.Popen(
-        [sys.executable, "-u", *map(str, arguments)],
+        [sys.executable, "-u", *map(str, arguments), "--workers", "2"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 2/4"):
-            process.send_signal(signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGTERM)  # workers included, as clusters do
             break
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
@@ -245,8 +247,8 @@ def test_a_run_is_not_overwritten_unasked(
     assert again.returncode == 0, again.stderr
 
 
-def test_a_resumed_run_keeps_its_settings(
-    trained: tuple[Path, str], tiny_set: Path, run_here: Script
+def test_a_resumed_run_keeps_its_settings_and_rows(
+    trained: tuple[Path, str], tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
     arguments = ("train.py", *_data(tiny_set), *SMALL, "--output-path", trained[0], "--resume")
     _assert_refused(run_here(*arguments, "--epochs", 5), "with epochs = 4, not 5")
@@ -254,6 +256,10 @@ def test_a_resumed_run_keeps_its_settings(
         run_here(*arguments, "--epochs", 4, "--nms-weight", 2), "with nms_weight = 1.0, not 2.0"
     )
     assert run_here(*arguments, "--epochs", 4, "--workers", 1).status == 0
+    table = tmp_path / "splits.csv"
+    table.write_text((tiny_set / "splits.csv").read_text() + "picture_00.png,['red'],train\n")
+    changed = run_here(*arguments, "--epochs", 4, "--csv_path", table)
+    _assert_refused(changed, "are not those that")
 
 
 def test_resume_auto_starts_a_run_where_there_is_none(
@@ -277,11 +283,10 @@ def test_unreadable_training_pictures_are_named_or_skipped(
     arguments = ("train.py", *_data(data), *SMALL, "--epochs", 1, "--output-path", tmp_path / "out")
     missing = command(*arguments)
     assert missing.returncode == 2
-    assert "picture_04.png (line 6)" in missing.stderr
-    torn = command(*arguments, "--max-bad-images", 1)
-    assert torn.returncode == 2
-    assert "Cannot read the image" in torn.stderr
-    skipped = command(*arguments, "--max-bad-images", 2, "--overwrite")
+    assert "2 of 12 pictures of the split train" in missing.stderr
+    assert "in line 5: Cannot read the image" in missing.stderr
+    assert not (tmp_path / "out").exists()
+    skipped = command(*arguments, "--max-bad-images", 2)
     assert skipped.returncode == 0, skipped.stderr
     assert skipped.stderr.count("Skipped:") == 2
 
@@ -317,6 +322,10 @@ def test_mixed_precision_trains_on_the_cpu(
         (("--lr", "-1"), "must be at least 0"),
         (("--cutout", "nan"), "must be from 0 to 1"),
         (("--epochs", "0"), "must be at least 1"),
+        (("--seed", "9" * 25), "must be from 0 to"),
+        (("--model-kwargs", "num_classes=5"), "'num_classes' is a setting of its own"),
+        (("--device", "meta"), "'meta' cannot train"),
+        (("--image-size", "32", "--batch-size", "1"), "batch norm cannot work"),
         (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
     ],
 )
@@ -379,8 +388,19 @@ def test_validation_names_unreadable_pictures_and_unknown_classes(
     data = tmp_path / "data"
     shutil.copytree(tiny_set, data)
     (data / "images" / "picture_02.png").write_bytes(b"torn")
-    arguments = ("val.py", "--ckpt-path", trained[0] / "last.ckpt", *_data(data), "--workers", 1)
-    _assert_refused(run_here(*arguments), "picture_02.png")
+    output = tmp_path / "out"
+    arguments = (
+        "val.py",
+        "--ckpt-path",
+        trained[0] / "last.ckpt",
+        *_data(data),
+        "--output",
+        output,
+    )
+    _assert_refused(run_here(*arguments), "picture_02.png", output)
+    content = (tiny_set / "images" / "picture_02.png").read_bytes()
+    (data / "images" / "picture_02.png").write_bytes(content[: len(content) // 2])
+    _assert_refused(run_here(*arguments), "picture_02.png", output)
     table = data / "splits.csv"
     table.write_text(table.read_text() + "picture_05.png,['violet'],val\n")
     _assert_refused(run_here(*arguments), "line 20: the model does not know the class 'violet'")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from helper_functions.checkpoints import read_checkpoint
 from helper_functions.datasets import Batch, ImageDataset, make_loader
 from helper_functions.engine import LAST, Trainer, resolve_amp, resolve_device
-from helper_functions.errors import UserError
+from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.optim import make_optimizer, make_scheduler
 from helper_functions.stopping import Stopped, StopRequest
 from helper_functions.training_log import TrainingLog
@@ -57,6 +57,7 @@ def test_parts_of_a_model_learn_at_their_own_rates() -> None:
     for _ in range(2):
         optimizer.step()
         scheduler.step()
+    assert optimizer.param_groups[0]["params"][0] is body.bias  # the logged rate is the model's
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(optimizer.param_groups) == 3
     assert rates[id(head.weight)] == pytest.approx(10 * rates[id(body.weight)])
@@ -139,14 +140,14 @@ def test_the_loop_minimises_logs_and_saves(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run", epochs=20)
     trainer.fit()
     rows = TrainingLog(tmp_path / "run" / "log.csv").read()
-    assert [int(row["epoch"]) for row in rows] == list(range(20))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
     assert [int(row["step"]) for row in rows] == [4 * (n + 1) for n in range(20)]
-    assert list(rows[0]) == ["epoch", "step", "lr", "loss", "rmse", "val_score", "seconds"]
+    assert list(rows[0]) == ["epoch", "step", "lr", "loss", "val_score", "rmse", "seconds"]
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     best = read_checkpoint(tmp_path / "run" / "model-highest.ckpt")
     scores = [float(row["val_score"]) for row in rows]
     assert best["metrics"]["score"] == pytest.approx(max(scores))
-    assert best["epoch"] == scores.index(max(scores)) == trainer.position.best_epoch
+    assert best["epoch"] == scores.index(max(scores)) + 1 == trainer.position.best_epoch
     assert "training" not in best.content
 
 
@@ -205,6 +206,48 @@ def test_unreadable_pictures_stop_the_run_unless_allowed(
     tolerant.fit()
     assert len(tolerant.position.bad_images) == 1
     assert capsys.readouterr().err.count("Skipped:") == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_path: Path) -> None:
+    class Diverging(_Regression):
+        steps = 0
+
+        def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+            self.steps += 1
+            terms = super().__call__(model, batch)
+            return {**terms, "loss": terms["loss"] * (torch.inf if self.steps == 6 else 1)}
+
+    trainer = _trainer(tmp_path, tmp_path / "run", objective=Diverging())
+    with pytest.raises(TrainingFailed, match="loss of step 6 is not finite"):
+        trainer.fit()
+    assert read_checkpoint(tmp_path / "run" / LAST)["step"] == 4
+    with pytest.raises(TrainingFailed):
+        trainer.save(LAST)
+    assert read_checkpoint(tmp_path / "run" / LAST)["step"] == 4
+
+
+def test_an_evaluation_that_fails_loses_no_epoch(tmp_path: Path) -> None:
+    def refuse() -> dict[str, float]:
+        raise UserError("A picture is torn.")
+
+    with pytest.raises(UserError, match="torn"):
+        _trainer(tmp_path, tmp_path / "run", evaluate=refuse).fit()
+    resumed = _trainer(tmp_path, tmp_path / "run")
+    resumed.resume(read_checkpoint(tmp_path / "run" / LAST))
+    assert resumed.position.step == 4
+    resumed.fit()
+    _trainer(tmp_path, tmp_path / "whole").fit()
+    _assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("total_steps", range(1, 13))
+def test_runs_of_any_length_have_a_schedule(total_steps: int) -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), 1e-3, 0)
+    scheduler = make_scheduler(optimizer, total_steps, 0.2)
+    for _ in range(total_steps):
+        assert 0 < optimizer.param_groups[0]["lr"] <= 1e-3
+        optimizer.step()
+        scheduler.step()
 
 
 def test_losses_are_shown_every_print_freq_steps(

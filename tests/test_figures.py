@@ -28,10 +28,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 def log_row(epoch: int, score: float = 20.0) -> dict[str, float]:
     return {
         "epoch": epoch,
-        "step": 10 * (epoch + 1),
-        "lr": 2e-4 / (epoch + 1),
+        "step": 10 * epoch,
+        "lr": 2e-4 / epoch,
         "loss": 160.0,
-        "loss_per_label": 0.7 / (epoch + 1),
+        "loss_per_label": 0.7 / epoch,
         "val_mAP": score,
         "seconds": 3.0,
     }
@@ -39,7 +39,7 @@ def log_row(epoch: int, score: float = 20.0) -> dict[str, float]:
 
 def make_log(path: Path, scores: list[float]) -> Path:
     log = TrainingLog(path)
-    for epoch, score in enumerate(scores):
+    for epoch, score in enumerate(scores, 1):
         log.write(log_row(epoch, score))
     return path
 
@@ -219,19 +219,19 @@ def test_curves_of_logs_of_any_length(
 def test_the_best_epoch_counts_from_one(tmp_path: Path) -> None:
     axes = Figure().subplots()
     columns = curves.read_curves(make_log(tmp_path / "log.csv", [20.0, 45.5, 45.5, 44.0]))
-    curves._mark_scores(axes, columns["epoch"] + 1, columns["val_mAP"], 15.0)
+    curves._mark_scores(axes, columns["epoch"], columns["val_mAP"], 15.0)
     assert axes.get_title("right") == "ringed: best, 45.5 % in epoch 2; dashed: chance, 15.0 %"
 
 
 def test_a_chance_above_every_score_is_in_the_picture(tmp_path: Path) -> None:
     axes = Figure().subplots()
     columns = curves.read_curves(make_log(tmp_path / "log.csv", [20.0]))
-    curves._mark_scores(axes, columns["epoch"] + 1, columns["val_mAP"], 60.0)
+    curves._mark_scores(axes, columns["epoch"], columns["val_mAP"], 60.0)
     assert axes.get_ylim()[1] > 60
 
 
-HEADER = ",".join(log_row(0))
-GOOD = ",".join(str(value) for value in log_row(0).values())
+HEADER = ",".join(log_row(1))
+GOOD = ",".join(str(value) for value in log_row(1).values())
 
 
 @pytest.mark.parametrize(

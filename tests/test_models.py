@@ -15,6 +15,7 @@ from models import TrainingOutput, VoLUNet, create_model
 from models.backbones import ALIASES, create_backbone, feature_map
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
+from models.volunet import average_by_matrices, average_to_grid
 
 TINY = "resnet10t"  # the smallest residual network of timm with a 7 x 7 map at 224 px
 
@@ -99,12 +100,22 @@ def test_padded_and_compact_regions_give_the_same_loss(monkeypatch: pytest.Monke
 
 def test_gradients_reach_backbone_and_head_through_both_branches() -> None:
     model = _model(subsampling=True)
+    weights = [
+        model.get_parameter(name)
+        for name in ("backbone.conv1.0.weight", "head.layers.0.spline_weight")
+    ]
     output = model(_images())
-    output.region_logits.square().sum().backward()
-    for name in ("backbone.conv1.0.weight", "head.layers.0.spline_weight"):
-        gradient = model.get_parameter(name).grad
-        assert gradient is not None, name
-        assert gradient.abs().sum() > 0, name
+    for logits in (output.logits, output.region_logits):
+        gradients = torch.autograd.grad(logits.square().sum(), weights, retain_graph=True)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (2, 3), (7, 5), (1, 1)])
+def test_pooling_for_mps_equals_adaptive_pooling(rows: int, columns: int) -> None:
+    features = torch.rand(2, 3, 7, 5, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.adaptive_avg_pool2d(features, (rows, columns))
+    assert torch.equal(average_to_grid(features, rows, columns), expected)
+    torch.testing.assert_close(average_by_matrices(features, rows, columns), expected)
 
 
 def test_settings_rebuild_the_model() -> None:

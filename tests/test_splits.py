@@ -94,6 +94,8 @@ def test_harmless_variations_read_alike(tmp_path: Path, text: str) -> None:
         (HEADER + "/etc/passwd,['x'],train\n", "leaves the image folder"),
         (HEADER + "../a.png,['x'],train\n", "leaves the image folder"),
         (HEADER + "a.png,[],train\n", "names no class in any row"),
+        (HEADER + "a.png,['x' 'y'],train\n", "line 2: the labels .* lack commas"),
+        (HEADER + "a,['x'],train\na,['x'],val\n", "line 3: 'a' is in the split val, but line 2"),
         (HEADER + 'a.png,"' + "x" * 200_000 + '",train\n', "line 2: this is not a valid CSV row"),
     ],
 )

@@ -106,7 +106,7 @@ def draw_curves(log: Path, output: Path, chance: float | None = None) -> None:
         UserError: If the log is missing, empty or not a log.
     """
     curves = read_curves(log)
-    epochs = curves["epoch"] + 1  # the log counts from 0, people and train.py's lines from 1
+    epochs = curves["epoch"]
     layout = ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.1)
     figure = Figure(figsize=(9, 6.6), dpi=100, facecolor=PAPER, layout=layout)
     score, loss, rate = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [4, 4, 2]})
