@@ -17,10 +17,11 @@ import yaml
 
 from helper_functions import cli
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
-from helper_functions.classification import ClassificationObjective, Evaluation
+from helper_functions.classification import ClassificationObjective, Evaluation, fit_grid
 from helper_functions.datasets import (
     ImageDataset,
     MultiHotTargets,
+    NoTargets,
     Transform,
     image_paths,
     make_loader,
@@ -44,7 +45,7 @@ FREE_TO_CHANGE = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> cli.Parser:
     """The command line; defaults are the released recipe."""
     parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_data_flags(parser, csv_required=True)
@@ -73,6 +74,34 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--model-path", type=Path, help="weights file for the backbone")
     group.add_argument("--pretrained", action="store_true", help="fetch timm's published weights")
     cli.add_region_flags(group)
+    group.add_argument(
+        "--head",
+        choices=("kan", "linear"),
+        default="kan",
+        help="the WIC-Classifier, or a linear layer to compare it with (default: kan)",
+    )
+    group.add_argument(
+        "--kan-grid-size", type=cli.number(int, 1), default=5, help="spline intervals (default: 5)"
+    )
+    group.add_argument(
+        "--kan-spline-order", type=cli.number(int, 0), default=3, help="degree (default: 3)"
+    )
+    group.add_argument(
+        "--kan-grid-range",
+        type=float,
+        nargs=2,
+        default=[-1.0, 1.0],
+        metavar=("LOW", "HIGH"),
+        help="ends of the spline grid (default: -1 1)",
+    )
+    group.add_argument(
+        "--kan-grid-update",
+        type=cli.number(int, 0),
+        default=0,
+        metavar="N",
+        help="fit the grid to the features of N training images before the first step; 0: keep it "
+        "(default: 0)",
+    )
 
     group = parser.add_argument_group("loss")
     group.add_argument("--gamma-neg", type=cli.number(float, 0), default=0.0, help="ASL (0)")
@@ -144,7 +173,7 @@ def parse_args() -> argparse.Namespace:
         help="continue the run in --output-path; 'auto' starts one if there is none",
     )
     group.add_argument("--overwrite", action="store_true", help="replace the run in --output-path")
-    return parser.parse_args()
+    return parser
 
 
 def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
@@ -194,6 +223,10 @@ def build_model(args: argparse.Namespace, num_classes: int, num_images: int) -> 
                 sub_w=args.sub_w,
                 min_superpixels=args.min_superpixels,
                 vdsm=args.vdsm,
+                head=args.head,
+                kan_grid_size=args.kan_grid_size,
+                kan_spline_order=args.kan_spline_order,
+                kan_grid_range=args.kan_grid_range,
                 pretrained=args.pretrained,
                 model_path=args.model_path,
                 image_size=args.image_size,
@@ -230,8 +263,25 @@ def data_hash(table: SplitTable) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
+def fit_grid_to_data(
+    args: argparse.Namespace,
+    train_set: ImageDataset,
+    transform: Transform,
+    model: VoLUNet,
+    device: torch.device,
+) -> None:
+    """Fit the head's spline grid to the first training pictures, without augmentation."""
+    count = min(args.kan_grid_update, len(train_set))
+    first = ImageDataset(train_set.paths[:count], NoTargets(count), transform)
+    fit_grid(model, make_loader(first, batch_size=args.batch_size, workers=args.workers), device)
+
+
 def make_trainer(
-    args: argparse.Namespace, table: SplitTable, device: torch.device, stop: StopRequest
+    args: argparse.Namespace,
+    table: SplitTable,
+    device: torch.device,
+    stop: StopRequest,
+    resuming: bool,
 ) -> Trainer:
     """Data, model, loss and optimiser of the command line, ready to run."""
     amp = resolve_amp(args.amp, device)
@@ -258,6 +308,8 @@ def make_trainer(
     if args.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, args.lr, args.weight_decay, {"head": args.head_lr_factor})
+    if args.kan_grid_update and not resuming:
+        fit_grid_to_data(args, train_set, plain, model, device)
     asl = AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip)
     print(
         f"{PRESETS[args.dataset].note} {len(train_set)} training and {len(val_set)} validation "
@@ -312,7 +364,7 @@ def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], table: Spli
 
 def main() -> None:
     """Command line -> data -> model -> loss -> training."""
-    args = parse_args()
+    args = make_parser().parse_args()
     checkpoint = find_checkpoint(args)
     device = resolve_device(args.device)
     args.image_size = args.image_size or PRESETS[args.dataset].image_size
@@ -327,7 +379,7 @@ def main() -> None:
     if checkpoint is not None:
         check_same_run(checkpoint, settings, table)
     stop = StopRequest()
-    trainer = make_trainer(args, table, device, stop)
+    trainer = make_trainer(args, table, device, stop, resuming=checkpoint is not None)
     if checkpoint is not None:
         trainer.resume(checkpoint)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.metrics import mean_average_precision, precision_recall_f1
 from helper_functions.stopping import StopRequest
 from loss_functions import LocalNMSLoss
-from models import TrainingOutput
+from models import TrainingOutput, VoLUNet
+from models.kan import KANLinear, WICClassifier
 
 
 class ClassificationObjective:
@@ -81,6 +84,62 @@ def predict(
     return result
 
 
+@contextmanager
+def grid_coverage(model: nn.Module) -> Iterator[dict[str, float]]:
+    """Count how many inputs of a KAN head lie outside its spline grid while the block runs.
+
+    Args:
+        model: A ``VoLUNet``.
+
+    Yields:
+        A dictionary that is filled at the end, in percent of all inputs: ``outside_grid`` (beyond
+        the inner grid, where bases are missing) and ``outside_knots`` (where no spline answers).
+        Empty for a head without splines.
+    """
+    layer = model.head.layers[0] if isinstance(model.head, WICClassifier) else None
+    coverage: dict[str, float] = {}
+    if not isinstance(layer, KANLinear):
+        yield coverage
+        return
+    counts: list[Tensor] = []
+    seen = 0
+
+    def count(_layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        nonlocal seen
+        seen += inputs[0].numel()
+        counts.append(torch.stack(layer.outside_grid(inputs[0])))
+
+    handle = layer.register_forward_pre_hook(count)
+    try:
+        yield coverage
+    finally:
+        handle.remove()
+    partly, wholly = torch.stack(counts).sum(dim=0).tolist()
+    coverage.update(outside_grid=100 * partly / seen, outside_knots=100 * wholly / seen)
+
+
+@torch.inference_mode()
+def fit_grid(model: VoLUNet, loader: DataLoader[Any], device: torch.device) -> None:
+    """Fit the spline grid of a KAN head to the pooled features of a set of pictures.
+
+    Raises:
+        UserError: If the head has no grid, the pictures are too few or unreadable, or a feature is
+            not finite.
+    """
+    if not isinstance(model.head, WICClassifier):
+        raise UserError("--kan-grid-update needs a KAN head; leave it out with --head linear.")
+    model.eval()
+    features = []
+    for batch in loader:
+        if batch.failures:
+            raise UserError(batch.failures[0])
+        features.append(model.pooled_features(to_device(batch.images, device)))
+    try:
+        model.head.update_grid(torch.cat(features))
+    except ValueError as error:
+        raise UserError(f"--kan-grid-update failed: {error}") from error
+
+
 class Evaluation:
     """Scores a model on a labelled set, in the way the training loop asks for.
 
@@ -111,9 +170,11 @@ class Evaluation:
         self.stop = stop
 
     def __call__(self) -> dict[str, float]:
-        """mAP, and precision, recall and F1 at a threshold of 0.5, in percent."""
-        scores = predict(self.model, self.loader, self.device, self.amp, self.stop)
+        """mAP, precision, recall and F1 at a threshold of 0.5, and the grid's coverage: percent."""
+        with grid_coverage(self.model) as coverage:
+            scores = predict(self.model, self.loader, self.device, self.amp, self.stop)
         return {
             "mAP": mean_average_precision(self.targets, scores),
             **precision_recall_f1(self.targets, scores),
+            **coverage,
         }

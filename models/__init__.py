@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ def create_model(
     sub_w: int = 4,
     min_superpixels: int = 6,
     vdsm: str = "released",
+    head: str = "kan",
+    kan_grid_size: int = 5,
+    kan_spline_order: int = 3,
+    kan_grid_range: Sequence[float] = (-1.0, 1.0),
     pretrained: bool = False,
     model_path: str | Path | None = None,
     image_size: int | None = None,
@@ -38,6 +43,10 @@ def create_model(
         sub_w: Columns after subsampling.
         min_superpixels: ``h*w - min_superpixels`` edges merge; 0 turns VDSM off.
         vdsm: ``released``, ``corrected`` or ``nearest``.
+        head: ``kan`` is the WIC-Classifier, ``linear`` a plain layer to compare it with.
+        kan_grid_size: Intervals of the KAN head's spline grid.
+        kan_spline_order: Degree of its splines.
+        kan_grid_range: Ends of the grid.
         pretrained: Fetch timm's published weights for the backbone.
         model_path: A weights file for the backbone. Tensors that do not fit are named in a warning.
         image_size: Side of the pictures; needed where a backbone's layers depend on it.
@@ -64,18 +73,22 @@ def create_model(
                 f"{', '.join(report.unused)}.",
                 stacklevel=2,
             )
-    region_settings: dict[str, Any] = {
+    model_settings: dict[str, Any] = {
         "subsampling": subsampling,
         "sub_h": sub_h,
         "sub_w": sub_w,
         "min_superpixels": min_superpixels,
         "vdsm": vdsm,
+        "head": head,
+        "kan_grid_size": kan_grid_size,
+        "kan_spline_order": kan_spline_order,
+        "kan_grid_range": list(kan_grid_range),
     }
-    model = VoLUNet(backbone, num_classes, **region_settings)
+    model = VoLUNet(backbone, num_classes, **model_settings)
     model.settings = {
         "backbone_name": backbone_name,
         "num_classes": num_classes,
-        **region_settings,
+        **model_settings,
         "image_size": image_size,
         **kwargs,
     }

@@ -190,6 +190,17 @@ class WICClassifier(nn.Module):
             for fan_in, fan_out in pairwise(widths)
         )
 
+    def update_grid(self, x: Tensor) -> None:
+        """Fit the grid of every layer to what it sees of the inputs x (rows, channels).
+
+        Raises:
+            ValueError: See ``KANLinear.update_grid``.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, KANLinear)
+            layer.update_grid(x)
+            x = layer(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """Map pooled features (rows, channels) to logits (rows, classes)."""
         for layer in self.layers:

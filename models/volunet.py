@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,6 +53,24 @@ def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
     return F.adaptive_avg_pool2d(features, (rows, columns))
 
 
+def _pool(features: Tensor) -> Tensor:
+    """Global average pooling in float32: (B, C, H, W) -> (B, C)."""
+    return features.float().mean(dim=(2, 3))
+
+
+def make_head(kind: str, channels: int, num_classes: int, **kan_settings: Any) -> nn.Module:
+    """The classifier on pooled features: ``kan`` or, to compare it with, ``linear``.
+
+    Raises:
+        ValueError: For another kind, or a spline grid that cannot be.
+    """
+    if kind == "kan":
+        return WICClassifier((channels, num_classes), **kan_settings)
+    if kind == "linear":
+        return nn.Linear(channels, num_classes)
+    raise ValueError(f"Unknown head {kind!r}; choose kan or linear.")
+
+
 class VoLUNet(nn.Module):
     """Voronoi Density-Based Locally Unique Network (Liu et al., IEEE TCSVT 2025).
 
@@ -67,6 +86,10 @@ class VoLUNet(nn.Module):
         sub_w: Columns after subsampling.
         min_superpixels: See ``models.vdsm.superpixel_labels``; 0 turns VDSM off.
         vdsm: Variant of VDSM.
+        head: ``kan`` (the WIC-Classifier) or ``linear``.
+        kan_grid_size: Intervals of the KAN head's spline grid.
+        kan_spline_order: Degree of its splines.
+        kan_grid_range: Ends of the grid.
     """
 
     settings: dict[str, Any]  # what ``create_model`` was called with, for checkpoints
@@ -81,6 +104,10 @@ class VoLUNet(nn.Module):
         sub_w: int = 4,
         min_superpixels: int = 6,
         vdsm: str = "released",
+        head: str = "kan",
+        kan_grid_size: int = 5,
+        kan_spline_order: int = 3,
+        kan_grid_range: Sequence[float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -93,7 +120,14 @@ class VoLUNet(nn.Module):
         if vdsm not in VARIANTS:
             raise ValueError(f"Unknown VDSM variant {vdsm!r}; choose one of {', '.join(VARIANTS)}.")
         self.backbone = backbone
-        self.head = WICClassifier((int(backbone.num_features), num_classes))  # type: ignore[arg-type]
+        self.head = make_head(
+            head,
+            int(backbone.num_features),  # type: ignore[arg-type]
+            num_classes,
+            grid_size=kan_grid_size,
+            spline_order=kan_spline_order,
+            grid_range=tuple(kan_grid_range),
+        )
         self.subsampling = subsampling
         self.sub_h = sub_h
         self.sub_w = sub_w
@@ -110,14 +144,19 @@ class VoLUNet(nn.Module):
         Returns:
             Evaluation mode: logits (B, K). Training mode: a ``TrainingOutput``.
         """
-        features = feature_map(self.backbone, images)
-        pooled = features.float().mean(dim=(2, 3))
         if not self.training:
-            return self.head(pooled)  # type: ignore[no-any-return]
+            scores: Tensor = self.head(self.pooled_features(images))
+            return scores
+        features = feature_map(self.backbone, images)
+        pooled = _pool(features)
         regions, region_weights = self.region_features(features)
         # One call for everything: the layer's weights are expanded once.
         logits = self.head(torch.cat([pooled, regions]))
         return TrainingOutput(logits[: len(pooled)], logits[len(pooled) :], region_weights)
+
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """What the head scores in evaluation: float32 (B, C) for images (B, 3, size, size)."""
+        return _pool(feature_map(self.backbone, images))
 
     def region_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Local vectors of a feature map (B, C, H, W): float32 (R, C), and their weights.

@@ -1,0 +1,150 @@
+"""The experiments command: plans, interruption, and a table of measured numbers only."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Command
+
+from helper_functions.errors import UserError
+from helper_functions.experiments import (
+    RECIPES,
+    Run,
+    plan,
+    read_recipe,
+    summarise,
+    to_arguments,
+    write_tables,
+)
+
+SMALL = {
+    "image-size": 64,
+    "epochs": 1,
+    "workers": 0,
+    "batch-size": 4,
+    "device": "cpu",
+    "subsampling": True,
+    "sub-h": 2,
+    "sub-w": 2,
+    "min-superpixels": 2,
+}
+
+
+def _asked(output: Path, **settings: Any) -> argparse.Namespace:
+    return argparse.Namespace(
+        **{"output": output, "backbones": None, "ablations": None, "seeds": 2, **settings}
+    )
+
+
+@pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
+def test_every_recipe_is_a_list_of_flags_of_train_py(name: str, tmp_path: Path) -> None:
+    from train import make_parser
+
+    recipe = read_recipe(name)
+    for run in plan(recipe, _asked(tmp_path, seeds=1)):
+        words = ["--img_dir", "x", "--csv_path", "y", *to_arguments(run.flags)]
+        args = make_parser().parse_args(words)
+        assert args.backbone_name == run.backbone
+
+
+def test_the_papers_sets_have_recipes_with_the_whole_ablation() -> None:
+    for name in ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet"):
+        recipe = read_recipe(name)
+        assert {"linear", "kan", "kan+nms", "volunet", "volunet-asl"} <= set(recipe["ablations"])
+        assert recipe["flags"]["dataset"] == name
+
+
+def test_flags_become_words() -> None:
+    flags = {"epochs": 3, "subsampling": True, "rand-augment": False, "mean": [0.5, 0.5, 0.5]}
+    assert to_arguments({**flags, "model-kwargs": {"a": 1}}) == [
+        *("--epochs", "3", "--subsampling", "--no-rand-augment"),
+        *("--mean", "0.5", "0.5", "0.5", "--model-kwargs", "a=1"),
+    ]
+
+
+def test_later_flags_win_and_seeds_come_last_to_first_in_turn(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {
+        "flags": {"epochs": 80, "lr": 1},
+        "backbones": {"a": {"lr": 2}, "b": None},
+        "ablations": {"x": {"epochs": 5}, "y": {}},
+    }
+    runs = plan(recipe, _asked(tmp_path, backbones=["a"]))
+    assert [(run.ablation, run.seed) for run in runs] == [("x", 0), ("y", 0), ("x", 1), ("y", 1)]
+    assert runs[0].flags == {"epochs": 5, "lr": 2, "backbone-name": "a", "seed": 0}
+    with pytest.raises(UserError, match="no ablation 'z'; it has x, y"):
+        plan(recipe, _asked(tmp_path, ablations=["z"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("flags: {}", "must hold 'backbones'"), ("a: [", "not a valid YAML"), ("- 1", "must hold")],
+)
+def test_unusable_recipes_are_named(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_recipe(str(tmp_path / "recipe.yaml"))
+    with pytest.raises(UserError, match=r"no recipe 'nothing'; give a YAML file or one of .*csv"):
+        read_recipe("nothing")
+
+
+def _pretend(run: Run, score: float) -> None:
+    """The files of a finished run."""
+    (run.folder / "val").mkdir(parents=True)
+    metrics = {"mAP": score, "F_C": 1.0, "CF1": 2.0, "F_O": 3.0}
+    (run.folder / "val" / "metrics.json").write_text(json.dumps(metrics))
+    (run.folder / "log.csv").write_text(f"epoch,val_mAP\n1,5\n2,{score - 1}\n")
+
+
+def test_tables_hold_mean_and_deviation_of_what_is_finished(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {"backbones": {"a": {}}, "ablations": {"x": {}, "y": {}}}
+    runs = plan(recipe, _asked(tmp_path, seeds=3))
+    scores = [60.0, 64.0, 62.0]
+    for run in runs:
+        if run.ablation == "x":
+            _pretend(run, scores[run.seed])
+    first, second = summarise(runs)
+    assert first["mAP"] == pytest.approx(62)
+    assert first["mAP_std"] == pytest.approx(statistics.stdev(scores))
+    assert first["mAP_last"] == pytest.approx(61)
+    assert second == {"backbone": "a", "ablation": "y", "seeds": 0}
+    write_tables(runs, tmp_path)
+    table = (tmp_path / "results.md").read_text()
+    assert "| a | x | 3 | 62.00 ± 2.00 | 61.00 ± 2.00 |" in table
+    assert "| a | y | 0 |  |  |" in table
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["mAP"] for row in rows] == ["62.0", ""]
+
+
+def test_a_killed_experiment_goes_on_where_it_stood(
+    tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    recipe = {
+        "flags": SMALL,
+        "backbones": {"resnet10t": {}},
+        "ablations": {"linear": {"head": "linear", "nms-weight": 0}, "volunet": {}},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = (
+        *("-m", "helper_functions.experiments", tmp_path / "recipe.yaml", "--seeds", 1),
+        *("--img_dir", tiny_set / "images", "--csv_path", tiny_set / "splits.csv"),
+        *("--output", tmp_path / "out"),
+    )
+    assert command(*arguments, "--ablations", "linear").returncode == 0
+    finished = tmp_path / "out" / "resnet10t" / "linear" / "seed0" / "last.ckpt"
+    before = finished.stat().st_mtime_ns
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert finished.stat().st_mtime_ns == before
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
+    assert [(row["ablation"], row["seeds"]) for row in rows] == [("linear", "1"), ("volunet", "1")]
+    for row in rows:
+        metrics = tmp_path / "out" / "resnet10t" / row["ablation"] / "seed0/val/metrics.json"
+        assert float(row["mAP"]) == pytest.approx(json.loads(metrics.read_text())["mAP"])
+    assert "| resnet10t | volunet | 1 |" in done.stdout
