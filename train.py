@@ -42,6 +42,7 @@ from models import VoLUNet, create_model
 FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite"),
     *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
+    "grad_checkpointing",
 }
 
 
@@ -156,6 +157,11 @@ def make_parser() -> cli.Parser:
 
     group = cli.add_runtime_flags(parser)
     group.add_argument(
+        "--grad-checkpointing",
+        action="store_true",
+        help="compute the backbone's activations twice instead of keeping them: less memory",
+    )
+    group.add_argument(
         "--channels-last",
         action=argparse.BooleanOptionalAction,
         help="memory layout of the model; faster for most convolutions (default: on CUDA)",
@@ -263,6 +269,20 @@ def data_hash(table: SplitTable) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
+def checkpoint_activations(model: VoLUNet) -> None:
+    """Trade time for memory in the backbone, as far as timm knows how."""
+    switch = getattr(model.backbone, "set_grad_checkpointing", None)
+    try:
+        if switch is None:
+            raise AssertionError
+        switch(True)
+    except AssertionError as error:
+        name = type(model.backbone).__name__
+        raise UserError(
+            f"timm cannot checkpoint the activations of {name}; leave out --grad-checkpointing."
+        ) from error
+
+
 def fit_grid_to_data(
     args: argparse.Namespace,
     train_set: ImageDataset,
@@ -305,6 +325,8 @@ def make_trainer(
     val_loader = make_loader(val_set, **loading)
 
     model = build_model(args, len(table.classes), len(train_set)).to(device)
+    if args.grad_checkpointing:
+        checkpoint_activations(model)
     if args.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, args.lr, args.weight_decay, {"head": args.head_lr_factor})

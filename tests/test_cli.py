@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import golden_fill
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, Command
+from conftest import GOLDEN, ROOT, Command
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
@@ -411,3 +412,48 @@ def test_help_names_the_flags(run_here: Script) -> None:
         done = run_here(script, "--help")
         assert done.status == 0
         assert "--min-superpixels" in done.printed
+
+
+# Checkpoints of the authors' released program: bare state dicts under their own names.
+
+
+@pytest.fixture(scope="module")
+def released_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet-18 for 15 classes as the released program saves it."""
+    path = tmp_path_factory.mktemp("released") / "model-highest.ckpt"
+    golden = json.loads((GOLDEN / "checkpoint_resnet18.json").read_text())
+    torch.save(golden_fill.state_dict(golden), path)
+    return path
+
+
+def test_a_released_checkpoint_predicts_a_folder(
+    released_checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    done = run_here(
+        *("val.py", "--ckpt-path", released_checkpoint, "--img_dir", tiny_set / "images"),
+        *("--workers", 0, "--output", tmp_path),
+    )
+    assert done.status == 0, done.errors
+    assert "carries no class names" in done.printed
+    rows = _rows(tmp_path / "predictions.csv")
+    assert list(rows[0])[:2] == ["filename", "class_0"]
+    assert len(rows) == 18
+    assert len(rows[0]) == 16
+
+
+def test_a_released_checkpoint_takes_its_class_names_from_the_csv(
+    released_checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    arguments = ("val.py", "--ckpt-path", released_checkpoint, "--workers", 0)
+    few = run_here(*arguments, *_data(tiny_set), "--output", tmp_path / "few")
+    _assert_refused(few, "scores 15 classes without naming them, but", tmp_path / "few")
+    names = [f"genus {letter}" for letter in "abcdefghijklmno"]
+    rows = [f"picture_{n:02d}.png,['{names[n]}'],val" for n in range(15)]
+    (tmp_path / "splits.csv").write_text("\n".join(["filename,label,split", *rows, ""]))
+    done = run_here(
+        *arguments,
+        *("--img_dir", tiny_set / "images", "--csv_path", tmp_path / "splits.csv"),
+        *("--num-classes", 15, "--backbone-name", "resnet18", "--output", tmp_path / "out"),
+    )
+    assert done.status == 0, done.errors
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["classes"] == names

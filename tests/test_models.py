@@ -110,6 +110,21 @@ def test_gradients_reach_backbone_and_head_through_both_branches() -> None:
         assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
+def test_checkpointed_activations_give_the_same_gradients() -> None:
+    from train import checkpoint_activations
+
+    gradients = []
+    for checkpointed in (False, True):
+        model = _model(subsampling=True)
+        if checkpointed:
+            checkpoint_activations(model)
+        output = model(_images())
+        loss = output.logits.square().sum() + output.region_logits.square().sum()
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(4, 4), (2, 3), (7, 5), (1, 1)])
 def test_pooling_for_mps_equals_adaptive_pooling(rows: int, columns: int) -> None:
     features = torch.rand(2, 3, 7, 5, generator=torch.Generator().manual_seed(0))
