@@ -20,6 +20,7 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 _BACKBONE = "backbone."
 _HEAD = "WIC_Cls."
+_UNUSED = ("backbone.head.", "backbone.fc.")  # the backbone's own classifier, never called
 _HEAD_WEIGHT = "WIC_Cls.layers.0.base_weight"
 
 # Backbones of the released program, by what tells them apart in a state dict.
@@ -108,10 +109,9 @@ def convert_released_checkpoint(
     original = {
         name.removeprefix(_BACKBONE): value
         for name, value in tensors.items()
-        if name.startswith(_BACKBONE)
+        if name.startswith(_BACKBONE) and not name.startswith(_UNUSED)
     }
-    with torch.device("meta"):
-        backbone = create_backbone(backbone_name, image_size=image_size)
+    backbone = create_backbone(backbone_name, image_size=image_size)
     translated = to_timm_names(original, backbone)
     for name in backbone.state_dict():
         if name.endswith("num_batches_tracked"):  # in-place ABN keeps no such count
