@@ -271,12 +271,9 @@ def data_hash(table: SplitTable) -> str:
 
 def checkpoint_activations(model: VoLUNet) -> None:
     """Trade time for memory in the backbone, as far as timm knows how."""
-    switch = getattr(model.backbone, "set_grad_checkpointing", None)
     try:
-        if switch is None:
-            raise AssertionError
-        switch(True)
-    except AssertionError as error:
+        model.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
         name = type(model.backbone).__name__
         raise UserError(
             f"timm cannot checkpoint the activations of {name}; leave out --grad-checkpointing."

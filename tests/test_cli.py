@@ -292,14 +292,16 @@ def test_unreadable_training_pictures_are_named_or_skipped(
     assert skipped.stderr.count("Skipped:") == 2
 
 
-def test_mixed_precision_trains_on_the_cpu(
+def test_the_options_beside_the_recipe_train_together(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
     done = command(
         *("train.py", *_data(tiny_set), *SMALL, "--epochs", 1, "--amp", "bf16"),
         *("--output-path", tmp_path, "--vdsm", "nearest", "--nms-weight", 10, "--horizontal-flip"),
+        *("--kan-grid-update", 12, "--grad-checkpointing"),
     )
     assert done.returncode == 0, done.stderr
+    assert float(_rows(tmp_path / "log.csv")[0]["val_outside_grid"]) < 100
 
 
 # Wrong input: one readable line on standard error, status 2, nothing written.
