@@ -31,12 +31,13 @@ from helper_functions.errors import UserError
 from helper_functions.figures import draw_curves
 from helper_functions.files import make_folder, write_text
 from helper_functions.optim import make_optimizer, make_scheduler
-from helper_functions.presets import PRESETS
+from helper_functions.presets import PRESETS, RECIPES
 from helper_functions.splits import SplitTable, read_split_table
 from helper_functions.stopping import StopRequest
 from helper_functions.transforms import EvalTransform, TrainTransform
 from loss_functions import AsymmetricLoss
 from models import VoLUNet, create_model
+from models.backbones import published_settings
 
 # Settings that a resumed run may change: they say where and how to compute, not what.
 FREE_TO_CHANGE = {
@@ -55,6 +56,21 @@ def make_parser() -> cli.Parser:
         type=cli.number(int, 0),
         default=0,
         help="unreadable training images to skip before giving up (default: 0)",
+    )
+
+    parser.add_argument(
+        "--normalize",
+        choices=("none", "backbone"),
+        default="none",
+        help="by the mean and std that timm publishes for the backbone; --mean and --std win "
+        "(default: none, as released)",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default="released",
+        help="set of defaults: the released program's, or what our measurements recommend; "
+        "explicit flags win (default: released)",
     )
 
     group = parser.add_argument_group("model")
@@ -153,6 +169,13 @@ def make_parser() -> cli.Parser:
         default=False,
         help="mirror half of the images; not in the released recipe (default: off)",
     )
+    group.add_argument(
+        "--ema-decay",
+        type=cli.number(float, 0, 1),
+        default=0.0,
+        help="judge and save a moving average of the weights; starts low and rises to this decay, "
+        "for example 0.999; 0: off (default: 0)",
+    )
     group.add_argument("--seed", type=cli.number(int, 0, 2**63 - 1), default=0, help="(default: 0)")
 
     group = cli.add_runtime_flags(parser)
@@ -180,6 +203,28 @@ def make_parser() -> cli.Parser:
     )
     group.add_argument("--overwrite", action="store_true", help="replace the run in --output-path")
     return parser
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line; what it leaves open comes from the recipe."""
+    parser = make_parser()
+    parser.set_defaults(**RECIPES[parser.parse_args().recipe])
+    return parser.parse_args()
+
+
+def resolve_settings(args: argparse.Namespace, device: torch.device) -> None:
+    """Fill in, in place, what depends on the data set, the backbone or the device."""
+    args.image_size = args.image_size or PRESETS[args.dataset].image_size
+    if args.channels_last is None:
+        args.channels_last = device.type == "cuda"
+    if args.normalize == "backbone":
+        try:
+            published = published_settings(args.backbone_name)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        args.mean = args.mean or list(published.mean)
+        args.std = args.std or list(published.std)
+    args.device = str(device)
 
 
 def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
@@ -337,9 +382,7 @@ def make_trainer(
     return Trainer(
         model=model,
         objective=ClassificationObjective(asl, args.nms_weight),
-        evaluate=Evaluation(
-            model, val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop
-        ),
+        evaluate=Evaluation(val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop),
         metric="mAP",
         loader=train_loader,
         optimizer=optimizer,
@@ -360,6 +403,7 @@ def make_trainer(
             "data_hash": data_hash(table),
             "args": cli.plain_settings(args),
         },
+        ema_decay=args.ema_decay,
         print_freq=args.print_freq,
         max_bad_images=args.max_bad_images,
         stop=stop,
@@ -383,17 +427,15 @@ def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], table: Spli
 
 def main() -> None:
     """Command line -> data -> model -> loss -> training."""
-    args = make_parser().parse_args()
+    args = parse_args()
     checkpoint = find_checkpoint(args)
     device = resolve_device(args.device)
-    args.image_size = args.image_size or PRESETS[args.dataset].image_size
-    if args.channels_last is None:
-        args.channels_last = device.type == "cuda"
+    resolve_settings(args, device)
     torch.manual_seed(args.seed)
 
     table = read_split_table(args.csv_path)
     check_class_count(args, table)
-    args.device, args.num_classes = str(device), len(table.classes)
+    args.num_classes = len(table.classes)
     settings = cli.plain_settings(args)
     if checkpoint is not None:
         check_same_run(checkpoint, settings, table)

@@ -141,10 +141,9 @@ def fit_grid(model: VoLUNet, loader: DataLoader[Any], device: torch.device) -> N
 
 
 class Evaluation:
-    """Scores a model on a labelled set, in the way the training loop asks for.
+    """Scores models on a labelled set, in the way the training loop asks for.
 
     Args:
-        model: The model under training.
         loader: Batches of the set, not shuffled.
         targets: 0/1 (N, K), in the order of the set.
         device: Where batches go.
@@ -154,7 +153,6 @@ class Evaluation:
 
     def __init__(
         self,
-        model: nn.Module,
         loader: DataLoader[Any],
         targets: npt.NDArray[np.uint8],
         *,
@@ -162,17 +160,16 @@ class Evaluation:
         amp: torch.dtype | None,
         stop: StopRequest | None = None,
     ) -> None:
-        self.model = model
         self.loader = loader
         self.targets = targets
         self.device = device
         self.amp = amp
         self.stop = stop
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, model: nn.Module) -> dict[str, float]:
         """mAP, precision, recall and F1 at a threshold of 0.5, and the grid's coverage: percent."""
-        with grid_coverage(self.model) as coverage:
-            scores = predict(self.model, self.loader, self.device, self.amp, self.stop)
+        with grid_coverage(model) as coverage:
+            scores = predict(model, self.loader, self.device, self.amp, self.stop)
         return {
             "mAP": mean_average_precision(self.targets, scores),
             **precision_recall_f1(self.targets, scores),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -122,7 +123,7 @@ class Trainer:
     Args:
         model: Trained in place, already on its device.
         objective: Gives the loss terms of a batch.
-        evaluate: Gives the metrics of the model as it stands, by name; called after each epoch.
+        evaluate: Gives the metrics of a model, by name; called after each epoch.
         metric: Name of the metric that chooses the best checkpoint; higher is better.
         loader: Batches; its sampler must be an ``EpochSampler``.
         optimizer: Any optimiser over the model's parameters.
@@ -130,6 +131,8 @@ class Trainer:
         device: Where batches go.
         amp: Autocast type or ``None``.
         epochs: Length of the run.
+        ema_decay: Highest decay of an exponential moving average of weights and buffers; it starts
+            low. The average is then what is judged and saved as the model. 0: none is kept.
         output: Folder for checkpoints and logs.
         description: Parts of every checkpoint that do not change: settings, info, args.
         print_freq: Steps between two updates of the printed losses.
@@ -142,7 +145,7 @@ class Trainer:
         *,
         model: nn.Module,
         objective: Objective,
-        evaluate: Callable[[], dict[str, float]],
+        evaluate: Callable[[nn.Module], dict[str, float]],
         metric: str,
         loader: DataLoader[Any],
         optimizer: Optimizer,
@@ -152,6 +155,7 @@ class Trainer:
         epochs: int,
         output: Path,
         description: dict[str, Any],
+        ema_decay: float = 0.0,
         print_freq: int = 100,
         max_bad_images: int = 0,
         stop: StopRequest | None = None,
@@ -174,6 +178,7 @@ class Trainer:
         self.description = description
         self.print_freq = print_freq
         self.max_bad_images = max_bad_images
+        self.average = ModelEmaV3(model, ema_decay, use_warmup=True) if ema_decay else None
         self.stop = stop or StopRequest()
         # The scaler skips the first steps while it looks for its scale; the schedule goes on.
         warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)`")
@@ -196,7 +201,7 @@ class Trainer:
                     started = time.monotonic()
                     self.train_epoch()
                     self.check_finite()
-                    metrics = self.evaluate()
+                    metrics = self.judge()
                     self.finish_epoch(metrics, time.monotonic() - started)
         except (Stopped, UserError):
             if self.position.step:
@@ -248,9 +253,23 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
+        if self.average is not None:
+            self.average.update(self.model, self.position.step + 1)
         bad = ~terms["loss"].detach().isfinite() & (self.first_bad_step < 0)
         self.first_bad_step = torch.where(bad, self.position.step + 1, self.first_bad_step)
         return {name: term.detach() for name, term in terms.items()}
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is evaluated and saved: the average where one is kept."""
+        return self.model if self.average is None else self.average.module
+
+    def judge(self) -> dict[str, float]:
+        """Metrics of the judged model; ``plain_...`` is the score of the weights themselves."""
+        metrics = self.evaluate(self.judged)
+        if self.average is not None:
+            metrics[f"plain_{self.metric}"] = self.evaluate(self.model)[self.metric]
+        return metrics
 
     def check_finite(self) -> None:
         """Make sure that no loss so far was infinite or not a number.
@@ -340,7 +359,7 @@ class Trainer:
         self.check_finite()
         content = {
             **self.description,
-            "model": self.model.state_dict(),
+            "model": self.judged.state_dict(),
             "epoch": self.position.epoch,
             "step": self.position.step,
             "metrics": metrics or {},
@@ -353,6 +372,8 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "random_states": random_states(),
             }
+            if self.average is not None:
+                content["training"]["plain_model"] = self.model.state_dict()
         save_checkpoint(self.output / name, content)
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -363,7 +384,9 @@ class Trainer:
         """
         training = checkpoint["training"]
         try:
-            self.model.load_state_dict(checkpoint["model"])
+            self.judged.load_state_dict(checkpoint["model"])
+            if self.average is not None:
+                self.model.load_state_dict(training["plain_model"])
             self.optimizer.load_state_dict(training["optimizer"])
             self.scheduler.load_state_dict(training["scheduler"])
             self.scaler.load_state_dict(training["scaler"])

@@ -4,13 +4,14 @@
 
 Every run is an ordinary call of ``train.py`` and ``val.py`` in a folder of its own. Finished runs
 are not repeated and an interrupted one continues, so the same command can be given again at any
-time.
+time. Flags of ``train.py`` after ``--`` go to every run, before those of the recipe's ablations.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import signal
@@ -33,17 +34,17 @@ from helper_functions.training_log import TrainingLog
 
 RECIPES = Path(__file__).parent / "recipes"
 ROOT = Path(__file__).parent.parent
-COLUMNS = ("mAP", "mAP_last", "F_C", "CF1", "F_O")
+COLUMNS = ("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what is compared, and the flags that say so."""
+    """One training: what is compared, and the words of the command line that say so."""
 
     backbone: str
     ablation: str
     seed: int
-    flags: dict[str, Any]
+    words: list[str]
     folder: Path
 
 
@@ -103,15 +104,15 @@ def plan(recipe: dict[str, Any], args: argparse.Namespace) -> list[Run]:
     for seed in range(args.seeds):
         for backbone in backbones:
             for ablation in ablations:
-                flags = {
+                common = {
                     **(recipe.get("flags") or {}),
                     "backbone-name": backbone,
                     **(recipe["backbones"][backbone] or {}),
-                    **(recipe["ablations"][ablation] or {}),
-                    "seed": seed,
                 }
+                compared = {**(recipe["ablations"][ablation] or {}), "seed": seed}
+                words = [*to_arguments(common), *args.train_flags, *to_arguments(compared)]
                 folder = args.output / backbone / ablation / f"seed{seed}"
-                runs.append(Run(backbone, ablation, seed, flags, folder))
+                runs.append(Run(backbone, ablation, seed, words, folder))
     return runs
 
 
@@ -122,29 +123,54 @@ def _call(script: str, words: Sequence[object], log: Path) -> None:
         UserError: If it fails; the message repeats its last line.
         Stopped: If it was stopped by a signal.
     """
-    with log.open("a", encoding="utf-8") as output:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / script), *map(str, words)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise Stopped(done.returncode - 128)
-    if done.returncode:
+    call = [sys.executable, str(ROOT / script), *map(str, words)]
+    with (
+        log.open("a", encoding="utf-8") as output,
+        subprocess.Popen(call, stdout=output, stderr=subprocess.STDOUT) as child,
+    ):
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:  # the terminal has sent it to the child as well, which saves
+            status = child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Stopped(status - 128)
+    if status:
         lines = log.read_text(encoding="utf-8").strip().splitlines() or ["it printed nothing"]
         raise UserError(f"{script} failed: {lines[-1]} (see {log})")
 
 
-def carry_out(run: Run, data: Sequence[object]) -> None:
+def _claim(run: Run, csv_path: Path) -> None:
+    """Note in the run's folder what it is, so that no result is taken for another run's.
+
+    Raises:
+        UserError: If the folder belongs to a run with other flags or another split CSV.
+    """
+    digest = hashlib.sha256(csv_path.read_bytes()).hexdigest()
+    note = json.dumps({"flags": run.words, "csv_sha256": digest}, indent=2) + "\n"
+    path = run.folder / "run.json"
+    if path.is_file() and path.read_text(encoding="utf-8") != note:
+        raise UserError(
+            f"{run.folder} holds a run with other flags or another split CSV (see {path}); choose "
+            f"another --output, or delete that folder."
+        )
+    make_folder(run.folder)
+    write_text(path, note)
+
+
+def carry_out(run: Run, args: argparse.Namespace) -> None:
     """Train and validate one run, unless that is done already."""
+    _claim(run, args.csv_path)
     if (run.folder / "val" / "metrics.json").is_file():
         return
-    make_folder(run.folder)
     log = run.folder / "output.txt"
-    words = [*data, *to_arguments(run.flags), "--output-path", run.folder, "--resume", "auto"]
-    _call("train.py", words, log)
-    _call("val.py", [*data, "--ckpt-path", run.folder / BEST, "--output", run.folder / "val"], log)
+    data = ["--img_dir", args.img_dir, "--csv_path", args.csv_path]
+    masks = ["--mask-dir", args.mask_dir] if args.mask_dir else []
+    _call("train.py", [*data, *run.words, "--output-path", run.folder, "--resume", "auto"], log)
+    results = ["--ckpt-path", run.folder / BEST, "--output", run.folder / "val"]
+    _call("val.py", [*data, *masks, *results], log)
 
 
 def measured(run: Run) -> dict[str, float] | None:
@@ -168,7 +194,9 @@ def summarise(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
         ]
         row: dict[str, Any] = {"backbone": backbone, "ablation": ablation, "seeds": len(results)}
         for column in COLUMNS if results else ():
-            values = [metrics[column] for metrics in results]
+            values = [metrics[column] for metrics in results if column in metrics]
+            if not values:
+                continue
             row[column] = statistics.mean(values)
             row[f"{column}_std"] = statistics.stdev(values) if len(values) > 1 else None
         yield row
@@ -181,16 +209,18 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
         spread = row[f"{column}_std"]
         return f"{row[column]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
 
-    header = ["backbone", "ablation", "seeds", *COLUMNS, "paper"]
+    columns = [column for column in COLUMNS if any(column in row for row in rows)]
+    header = ["backbone", "ablation", "seeds", *columns, "paper"]
     lines = [" | ".join(header), " | ".join("---" for _ in header)]
     for row in rows:
         cells = [row["backbone"], row["ablation"], str(row["seeds"])]
-        lines.append(" | ".join([*cells, *(cell(row, column) for column in COLUMNS), ""]))
+        lines.append(" | ".join([*cells, *(cell(row, column) for column in columns), ""]))
     table = "\n".join(f"| {line} |" for line in lines)
     return (
         f"{table}\n\nMean ± standard deviation over the seeds, in percent, of the checkpoint with "
         "the best validation mAP; `mAP_last` is the mAP after the last epoch, which no choice of a "
-        "checkpoint flatters. The paper's own numbers could not be reached: whoever holds the "
+        "checkpoint flatters; `region_purity` is the share of region cells whose predicted class "
+        "is in the pixel mask. The paper's own numbers could not be reached: whoever holds the "
         "article can fill in the last column.\n"
     )
 
@@ -210,7 +240,11 @@ def write_tables(runs: Sequence[Run], folder: Path) -> None:
 
 def main() -> None:
     """Recipe -> runs -> tables."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(
+        usage="%(prog)s RECIPE --img_dir DIR --csv_path CSV [options] [-- FLAGS OF train.py]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("recipe", help="name of a recipe of this project, or a YAML file")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
@@ -218,15 +252,19 @@ def main() -> None:
     parser.add_argument("--ablations", nargs="+", help="(default: all of the recipe)")
     parser.add_argument("--seeds", type=cli.number(int, 1), default=3, help="(default: 3)")
     parser.add_argument("--output", type=Path, default=None, help="(default: runs/RECIPE)")
-    args = parser.parse_args()
+    parser.add_argument("--mask_dir", type=Path, help="pixel masks, for region_purity")
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    args = parser.parse_args(words[:end], argparse.Namespace(train_flags=words[end + 1 :]))
+    if not args.csv_path.is_file():
+        raise UserError(f"The split CSV {args.csv_path} does not exist.")
     recipe = read_recipe(args.recipe)
     args.output = args.output or Path("runs") / Path(args.recipe).stem
     runs = plan(recipe, args)
     make_folder(args.output)
-    data = ["--img_dir", args.img_dir, "--csv_path", args.csv_path]
     for number, run in enumerate(runs, 1):
         print(f"{number}/{len(runs)}: {run.backbone}, {run.ablation}, seed {run.seed}", flush=True)
-        carry_out(run, data)
+        carry_out(run, args)
         write_tables(runs, args.output)
     print((args.output / "results.md").read_text(encoding="utf-8"))
 

@@ -1,13 +1,14 @@
-"""What is known of the paper's data sets: figures to expect, never another way through the code."""
+"""Settings by name: what is known of the paper's data sets, and the training recipes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Expectations of a data set.
+    """Expectations of a data set: figures to compare with, never another way through the code.
 
     Attributes:
         num_classes: Classes that a complete split CSV names; ``None``: whatever it names.
@@ -32,4 +33,18 @@ PRESETS = {
     ),
     "shiprsimagenet": Preset(50, 224, "ShipRSImageNet: level 3 has 50 classes, Dock among them."),
     "csv": Preset(None, 224, "A split CSV of your own."),
+}
+
+# What --recipe changes in the defaults of train.py; see "Does it help?" in the README.
+RECIPES: dict[str, dict[str, Any]] = {
+    "released": {},
+    "recommended": {
+        "normalize": "backbone",
+        "cutout": 0.0,
+        "rand_augment": False,
+        "horizontal_flip": True,
+        "head_lr_factor": 10.0,
+        "vdsm": "nearest",
+        "nms_weight": 30.0,
+    },
 }

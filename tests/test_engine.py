@@ -104,7 +104,7 @@ def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
     arguments: dict[str, Any] = {
         "model": model,
         "objective": _Regression(),
-        "evaluate": lambda: {"score": next(model.parameters()).abs().mean().item()},
+        "evaluate": lambda judged: {"score": next(judged.parameters()).abs().mean().item()},
         "metric": "score",
         "loader": make_loader(
             ImageDataset(paths, targets, _mean), batch_size=3, workers=0, shuffle=True
@@ -227,7 +227,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_p
 
 
 def test_an_evaluation_that_fails_loses_no_epoch(tmp_path: Path) -> None:
-    def refuse() -> dict[str, float]:
+    def refuse(_model: nn.Module) -> dict[str, float]:
         raise UserError("A picture is torn.")
 
     with pytest.raises(UserError, match="torn"):
@@ -238,6 +238,37 @@ def test_an_evaluation_that_fails_loses_no_epoch(tmp_path: Path) -> None:
     resumed.fit()
     _trainer(tmp_path, tmp_path / "whole").fit()
     _assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_average_of_the_weights_is_judged_saved_and_resumed(tmp_path: Path) -> None:
+    whole = _trainer(tmp_path, tmp_path / "whole", ema_decay=0.6)
+    average = {name: value.clone() for name, value in whole.model.state_dict().items()}
+    train_step = whole.train_step
+
+    def averaging(batch: Batch) -> dict[str, Tensor]:
+        terms = train_step(batch)
+        step = whole.position.step + 1
+        decay = min(0.6, 1 - max(step, 1) ** (-2 / 3))  # grows from 0 to the bound
+        for name, value in whole.model.state_dict().items():
+            average[name] = decay * average[name] + (1 - decay) * value
+        return terms
+
+    whole.train_step = averaging  # type: ignore[method-assign]
+    whole.fit()
+    saved = read_checkpoint(tmp_path / "whole" / LAST)
+    for name, value in average.items():
+        assert torch.allclose(saved["model"][name], value, atol=1e-6)
+        assert not torch.equal(saved["model"][name], whole.model.state_dict()[name])
+    rows = TrainingLog(tmp_path / "whole" / "log.csv").read()
+    assert float(rows[-1]["val_score"]) == pytest.approx(average["0.weight"].abs().mean().item())
+    assert rows[-1]["val_plain_score"] != rows[-1]["val_score"]
+
+    with pytest.raises(Stopped):
+        _trainer(tmp_path, tmp_path / "parts", ema_decay=0.6, stop=_StopAfter(6)).fit()
+    second = _trainer(tmp_path, tmp_path / "parts", ema_decay=0.6)
+    second.resume(read_checkpoint(tmp_path / "parts" / LAST))
+    second.fit()
+    _assert_same_end(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("total_steps", range(1, 13))

@@ -6,6 +6,9 @@ import argparse
 import csv
 import json
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from conftest import Command
 from helper_functions.errors import UserError
 from helper_functions.experiments import (
     RECIPES,
+    ROOT,
     Run,
     plan,
     read_recipe,
@@ -39,7 +43,14 @@ SMALL = {
 
 def _asked(output: Path, **settings: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"output": output, "backbones": None, "ablations": None, "seeds": 2, **settings}
+        **{
+            "output": output,
+            "backbones": None,
+            "ablations": None,
+            "seeds": 2,
+            "train_flags": [],
+            **settings,
+        }
     )
 
 
@@ -49,7 +60,7 @@ def test_every_recipe_is_a_list_of_flags_of_train_py(name: str, tmp_path: Path) 
 
     recipe = read_recipe(name)
     for run in plan(recipe, _asked(tmp_path, seeds=1)):
-        words = ["--img_dir", "x", "--csv_path", "y", *to_arguments(run.flags)]
+        words = ["--img_dir", "x", "--csv_path", "y", *run.words]
         args = make_parser().parse_args(words)
         assert args.backbone_name == run.backbone
 
@@ -77,7 +88,19 @@ def test_later_flags_win_and_seeds_come_last_to_first_in_turn(tmp_path: Path) ->
     }
     runs = plan(recipe, _asked(tmp_path, backbones=["a"]))
     assert [(run.ablation, run.seed) for run in runs] == [("x", 0), ("y", 0), ("x", 1), ("y", 1)]
-    assert runs[0].flags == {"epochs": 5, "lr": 2, "backbone-name": "a", "seed": 0}
+    read = argparse.ArgumentParser()
+    for name in ("--epochs", "--lr", "--backbone-name", "--seed"):
+        read.add_argument(name)
+    assert vars(read.parse_args(runs[0].words)) == {
+        "epochs": "5",
+        "lr": "2",
+        "backbone_name": "a",
+        "seed": "0",
+    }
+    flags = ["--epochs", "7", "--lr", "9"]
+    runs = plan(recipe, _asked(tmp_path, backbones=["a"], train_flags=flags))
+    assert [read.parse_args(run.words).epochs for run in runs] == ["5", "7", "5", "7"]
+    assert {read.parse_args(run.words).lr for run in runs} == {"9"}
     with pytest.raises(UserError, match="no ablation 'z'; it has x, y"):
         plan(recipe, _asked(tmp_path, ablations=["z"]))
 
@@ -97,7 +120,7 @@ def test_unusable_recipes_are_named(text: str, sentence: str, tmp_path: Path) ->
 def _pretend(run: Run, score: float) -> None:
     """The files of a finished run."""
     (run.folder / "val").mkdir(parents=True)
-    metrics = {"mAP": score, "F_C": 1.0, "CF1": 2.0, "F_O": 3.0}
+    metrics = {"mAP": score, "F_C": 1.0, "CF1": 2.0, "F_O": 3.0, "region_purity": 50.0}
     (run.folder / "val" / "metrics.json").write_text(json.dumps(metrics))
     (run.folder / "log.csv").write_text(f"epoch,val_mAP\n1,5\n2,{score - 1}\n")
 
@@ -117,34 +140,65 @@ def test_tables_hold_mean_and_deviation_of_what_is_finished(tmp_path: Path) -> N
     write_tables(runs, tmp_path)
     table = (tmp_path / "results.md").read_text()
     assert "| a | x | 3 | 62.00 ± 2.00 | 61.00 ± 2.00 |" in table
+    assert "| 50.00 ± 0.00 |  |" in table
     assert "| a | y | 0 |  |  |" in table
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [row["mAP"] for row in rows] == ["62.0", ""]
 
 
-def test_a_killed_experiment_goes_on_where_it_stood(
-    tiny_set: Path, command: Command, tmp_path: Path
-) -> None:
+def _words(folder: Path, tiny_set: Path, output: Path, epochs: int) -> list[object]:
+    """The experiments command on a recipe of two ablations."""
     recipe = {
-        "flags": SMALL,
+        "flags": {**SMALL, "epochs": 80},
         "backbones": {"resnet10t": {}},
         "ablations": {"linear": {"head": "linear", "nms-weight": 0}, "volunet": {}},
     }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    arguments = (
-        *("-m", "helper_functions.experiments", tmp_path / "recipe.yaml", "--seeds", 1),
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return [
+        *("-m", "helper_functions.experiments", folder / "recipe.yaml", "--seeds", 1),
         *("--img_dir", tiny_set / "images", "--csv_path", tiny_set / "splits.csv"),
-        *("--output", tmp_path / "out"),
-    )
-    assert command(*arguments, "--ablations", "linear").returncode == 0
-    finished = tmp_path / "out" / "resnet10t" / "linear" / "seed0" / "last.ckpt"
+        *("--output", output, "--", "--epochs", epochs),
+    ]
+
+
+def test_a_killed_experiment_reproduces_its_tables(
+    tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    whole = command(*_words(tmp_path, tiny_set, tmp_path / "whole", 5))
+    assert whole.returncode == 0, whole.stderr
+
+    words = _words(tmp_path, tiny_set, tmp_path / "out", 5)
+    call = [sys.executable, *map(str, words)]
+    with subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
+        while not (tmp_path / "out/resnet10t/volunet/seed0/log.csv").is_file():
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.terminate()
+        _, error = killed.communicate()
+    assert killed.returncode == 143, error
+    assert not (tmp_path / "out/resnet10t/volunet/seed0/val").exists()
+    finished = tmp_path / "out/resnet10t/linear/seed0/last.ckpt"
     before = finished.stat().st_mtime_ns
-    done = command(*arguments)
-    assert done.returncode == 0, done.stderr
+
+    again = command(*words)
+    assert again.returncode == 0, again.stderr
     assert finished.stat().st_mtime_ns == before
+    for table in ("results.csv", "results.md"):
+        assert (tmp_path / "out" / table).read_text() == (tmp_path / "whole" / table).read_text()
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open()))
     assert [(row["ablation"], row["seeds"]) for row in rows] == [("linear", "1"), ("volunet", "1")]
     for row in rows:
         metrics = tmp_path / "out" / "resnet10t" / row["ablation"] / "seed0/val/metrics.json"
         assert float(row["mAP"]) == pytest.approx(json.loads(metrics.read_text())["mAP"])
-    assert "| resnet10t | volunet | 1 |" in done.stdout
+    assert "| resnet10t | volunet | 1 |" in again.stdout
+
+
+def test_results_of_other_flags_are_not_taken_over(
+    tiny_set: Path, command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out/resnet10t/linear/seed0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    other = command(*_words(tmp_path, tiny_set, tmp_path / "out", 1))
+    assert other.returncode == 2
+    assert "holds a run with other flags or another split CSV" in other.stderr
