@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,56 @@ def command() -> Command:
         )
 
     return run
+
+
+# A training of seconds.
+SMALL = (
+    *("--backbone-name", "resnet10t", "--image-size", 64, "--device", "cpu"),
+    *("--subsampling", "--sub-h", 2, "--sub-w", 2, "--min-superpixels", 2),
+    *("--batch-size", 4, "--workers", 0, "--lr", 2e-3),
+)
+
+
+def data_flags(folder: Path) -> Sequence[object]:
+    """The flags that name a set."""
+    return ("--img_dir", folder / "images", "--csv_path", folder / "splits.csv")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a script left behind: exit status, standard output, standard error."""
+
+    status: object
+    printed: str
+    errors: str
+
+
+Script = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script inside this process: the same code without the seconds of its imports."""
+
+    def run(script: str, *arguments: object) -> Outcome:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(script, run_name="__main__")
+        captured = capsys.readouterr()
+        return Outcome(left.value.code, captured.out, captured.err)
+
+    return run
+
+
+def assert_refused(done: Outcome, sentence: str, output: Path | None = None) -> None:
+    """One sentence, exit status 2, nothing written."""
+    assert done.status == 2, done.errors
+    assert len(done.errors.strip().splitlines()) == 1, done.errors
+    assert sentence in done.errors
+    assert "Traceback" not in done.errors
+    assert output is None or not output.exists()
 
 
 # Colours that a tiny network tells apart in a few steps.

@@ -57,8 +57,8 @@ def test_the_grid_coverage_is_that_of_the_pooled_features(loader: DataLoader[Any
         features = _model().eval().pooled_features(images)
     high = features.median().item()
     model = _model(kan_grid_range=[0.0, high])  # the same seed, so the same features
-    evaluation = Evaluation(model, loader, np.eye(10, 3, dtype=np.uint8), device=CPU, amp=None)
-    metrics = evaluation()
+    evaluation = Evaluation(loader, np.eye(10, 3, dtype=np.uint8), device=CPU, amp=None)
+    metrics = evaluation(model)
     grid = model.head.get_buffer("layers.0.grid")[0]
     outside = ((features < grid[3]) | (features >= grid[-4])).float().mean().item()
     beyond = ((features < grid[0]) | (features >= grid[-1])).float().mean().item()

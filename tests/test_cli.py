@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import golden_fill
@@ -19,60 +17,24 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import GOLDEN, ROOT, Command
+from conftest import (
+    GOLDEN,
+    ROOT,
+    SMALL,
+    Command,
+    Script,
+    assert_refused,
+    data_flags,
+)
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from helper_functions.checkpoints import load_model, read_checkpoint
 
-SMALL = (
-    *("--backbone-name", "resnet10t", "--image-size", 64, "--device", "cpu"),
-    *("--subsampling", "--sub-h", 2, "--sub-w", 2, "--min-superpixels", 2),
-    *("--batch-size", 4, "--workers", 0, "--lr", 2e-3),
-)
-
-
-def _data(folder: Path) -> Sequence[object]:
-    return ("--img_dir", folder / "images", "--csv_path", folder / "splits.csv")
-
 
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: object
-    printed: str
-    errors: str
-
-
-Script = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
-    """Runs a script inside this process: the same code without the seconds of its imports."""
-
-    def run(script: str, *arguments: object) -> Outcome:
-        monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(script, run_name="__main__")
-        captured = capsys.readouterr()
-        return Outcome(left.value.code, captured.out, captured.err)
-
-    return run
-
-
-def _assert_refused(done: Outcome, sentence: str, output: Path | None = None) -> None:
-    assert done.status == 2, done.errors
-    assert len(done.errors.strip().splitlines()) == 1, done.errors
-    assert sentence in done.errors
-    assert "Traceback" not in done.errors
-    assert output is None or not output.exists()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +43,9 @@ def trained(
 ) -> tuple[Path, str]:
     """A finished run of four epochs, and what it printed."""
     output = tmp_path_factory.mktemp("run") / "out"
-    done = command("train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", output)
+    done = command(
+        "train.py", *data_flags(tiny_set), *SMALL, "--epochs", 4, "--output-path", output
+    )
     assert done.returncode == 0, done.stderr
     return output, done.stdout
 
@@ -136,7 +100,7 @@ def validated(
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     output = trained[0] / "report"
     done = command(
-        *("val.py", "--ckpt-path", trained[0] / "model-highest.ckpt", *_data(tiny_set)),
+        *("val.py", "--ckpt-path", trained[0] / "model-highest.ckpt", *data_flags(tiny_set)),
         *("--output", output, "-b", 4, "-j", 1),
     )
     assert done.returncode == 0, done.stderr
@@ -208,7 +172,15 @@ def _log_without_times(output: Path) -> list[dict[str, str]]:
 def test_a_terminated_run_resumes_to_the_same_end(
     trained: tuple[Path, str], tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
-    arguments = ["train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", tmp_path]
+    arguments = [
+        "train.py",
+        *data_flags(tiny_set),
+        *SMALL,
+        "--epochs",
+        4,
+        "--output-path",
+        tmp_path,
+    ]
     process = subprocess.Popen(
         [sys.executable, "-u", *map(str, arguments), "--workers", "2"],
         cwd=ROOT,
@@ -238,12 +210,19 @@ def test_a_run_is_not_overwritten_unasked(
     trained: tuple[Path, str], tiny_set: Path, command: Command
 ) -> None:
     before = (trained[0] / "last.ckpt").read_bytes()
-    done = command("train.py", *_data(tiny_set), *SMALL, "--output-path", trained[0])
+    done = command("train.py", *data_flags(tiny_set), *SMALL, "--output-path", trained[0])
     assert done.returncode == 2
     assert "already holds a run; continue it with --resume" in done.stderr
     assert (trained[0] / "last.ckpt").read_bytes() == before
     again = command(
-        "train.py", *_data(tiny_set), *SMALL, "--epochs", 4, "--output-path", trained[0], "--resume"
+        "train.py",
+        *data_flags(tiny_set),
+        *SMALL,
+        "--epochs",
+        4,
+        "--output-path",
+        trained[0],
+        "--resume",
     )
     assert again.returncode == 0, again.stderr
 
@@ -251,22 +230,30 @@ def test_a_run_is_not_overwritten_unasked(
 def test_a_resumed_run_keeps_its_settings_and_rows(
     trained: tuple[Path, str], tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
-    arguments = ("train.py", *_data(tiny_set), *SMALL, "--output-path", trained[0], "--resume")
-    _assert_refused(run_here(*arguments, "--epochs", 5), "with epochs = 4, not 5")
-    _assert_refused(
+    arguments = ("train.py", *data_flags(tiny_set), *SMALL, "--output-path", trained[0], "--resume")
+    assert_refused(run_here(*arguments, "--epochs", 5), "with epochs = 4, not 5")
+    assert_refused(
         run_here(*arguments, "--epochs", 4, "--nms-weight", 2), "with nms_weight = 1.0, not 2.0"
     )
     assert run_here(*arguments, "--epochs", 4, "--workers", 1).status == 0
     table = tmp_path / "splits.csv"
     table.write_text((tiny_set / "splits.csv").read_text() + "picture_00.png,['red'],train\n")
     changed = run_here(*arguments, "--epochs", 4, "--csv_path", table)
-    _assert_refused(changed, "are not those that")
+    assert_refused(changed, "are not those that")
 
 
 def test_resume_auto_starts_a_run_where_there_is_none(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
-    arguments = ("train.py", *_data(tiny_set), *SMALL, "--epochs", 1, "--output-path", tmp_path)
+    arguments = (
+        "train.py",
+        *data_flags(tiny_set),
+        *SMALL,
+        "--epochs",
+        1,
+        "--output-path",
+        tmp_path,
+    )
     nothing = command(*arguments, "--resume")
     assert nothing.returncode == 2
     assert "nothing to resume" in nothing.stderr
@@ -281,7 +268,15 @@ def test_unreadable_training_pictures_are_named_or_skipped(
     shutil.copytree(tiny_set, data)
     (data / "images" / "picture_03.png").write_bytes(b"torn")
     (data / "images" / "picture_04.png").unlink()
-    arguments = ("train.py", *_data(data), *SMALL, "--epochs", 1, "--output-path", tmp_path / "out")
+    arguments = (
+        "train.py",
+        *data_flags(data),
+        *SMALL,
+        "--epochs",
+        1,
+        "--output-path",
+        tmp_path / "out",
+    )
     missing = command(*arguments)
     assert missing.returncode == 2
     assert "2 of 12 pictures of the split train" in missing.stderr
@@ -296,7 +291,7 @@ def test_the_options_beside_the_recipe_train_together(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
     done = command(
-        *("train.py", *_data(tiny_set), *SMALL, "--epochs", 1, "--amp", "bf16"),
+        *("train.py", *data_flags(tiny_set), *SMALL, "--epochs", 1, "--amp", "bf16"),
         *("--output-path", tmp_path, "--vdsm", "nearest", "--nms-weight", 10, "--horizontal-flip"),
         *("--kan-grid-update", 12, "--grad-checkpointing"),
     )
@@ -336,8 +331,8 @@ def test_training_refuses_wrong_input(
     tiny_set: Path, run_here: Script, tmp_path: Path, flags: Sequence[str], sentence: str
 ) -> None:
     output = tmp_path / "out"
-    done = run_here("train.py", *_data(tiny_set), *SMALL, "--output-path", output, *flags)
-    _assert_refused(done, sentence, output)
+    done = run_here("train.py", *data_flags(tiny_set), *SMALL, "--output-path", output, *flags)
+    assert_refused(done, sentence, output)
 
 
 def test_training_refuses_a_csv_without_validation_rows(
@@ -349,12 +344,12 @@ def test_training_refuses_a_csv_without_validation_rows(
         *("train.py", "--img_dir", tiny_set / "images", "--csv_path", table, *SMALL),
         *("--output-path", tmp_path / "out"),
     )
-    _assert_refused(done, "has no image in the split 'val'", tmp_path / "out")
+    assert_refused(done, "has no image in the split 'val'", tmp_path / "out")
 
 
 def test_required_flags_are_asked_for(run_here: Script) -> None:
-    _assert_refused(run_here("train.py"), "the following arguments are required: --img_dir")
-    _assert_refused(run_here("val.py"), "the following arguments are required: --ckpt-path")
+    assert_refused(run_here("train.py"), "the following arguments are required: --img_dir")
+    assert_refused(run_here("val.py"), "the following arguments are required: --ckpt-path")
 
 
 @pytest.mark.parametrize(
@@ -379,10 +374,10 @@ def test_validation_refuses_wrong_input(
     sentence: str,
 ) -> None:
     done = run_here(
-        *("val.py", "--ckpt-path", trained[0] / "last.ckpt", *_data(tiny_set)),
+        *("val.py", "--ckpt-path", trained[0] / "last.ckpt", *data_flags(tiny_set)),
         *("--workers", 0, "--output", tmp_path / "out", *flags),
     )
-    _assert_refused(done, sentence, tmp_path / "out")
+    assert_refused(done, sentence, tmp_path / "out")
 
 
 def test_validation_names_unreadable_pictures_and_unknown_classes(
@@ -396,17 +391,17 @@ def test_validation_names_unreadable_pictures_and_unknown_classes(
         "val.py",
         "--ckpt-path",
         trained[0] / "last.ckpt",
-        *_data(data),
+        *data_flags(data),
         "--output",
         output,
     )
-    _assert_refused(run_here(*arguments), "picture_02.png", output)
+    assert_refused(run_here(*arguments), "picture_02.png", output)
     content = (tiny_set / "images" / "picture_02.png").read_bytes()
     (data / "images" / "picture_02.png").write_bytes(content[: len(content) // 2])
-    _assert_refused(run_here(*arguments), "picture_02.png", output)
+    assert_refused(run_here(*arguments), "picture_02.png", output)
     table = data / "splits.csv"
     table.write_text(table.read_text() + "picture_05.png,['violet'],val\n")
-    _assert_refused(run_here(*arguments), "line 20: the model does not know the class 'violet'")
+    assert_refused(run_here(*arguments), "line 20: the model does not know the class 'violet'")
 
 
 def test_help_names_the_flags(run_here: Script) -> None:
@@ -447,8 +442,8 @@ def test_a_released_checkpoint_takes_its_class_names_from_the_csv(
     released_checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
     arguments = ("val.py", "--ckpt-path", released_checkpoint, "--workers", 0)
-    few = run_here(*arguments, *_data(tiny_set), "--output", tmp_path / "few")
-    _assert_refused(few, "scores 15 classes without naming them, but", tmp_path / "few")
+    few = run_here(*arguments, *data_flags(tiny_set), "--output", tmp_path / "few")
+    assert_refused(few, "scores 15 classes without naming them, but", tmp_path / "few")
     names = [f"genus {letter}" for letter in "abcdefghijklmno"]
     rows = [f"picture_{n:02d}.png,['{names[n]}'],val" for n in range(15)]
     (tmp_path / "splits.csv").write_text("\n".join(["filename,label,split", *rows, ""]))

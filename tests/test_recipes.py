@@ -1,0 +1,85 @@
+"""Settings by name: ``--recipe``, ``--normalize``, ``--ema-decay`` through ``train.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import SMALL, Script, data_flags
+
+from helper_functions.checkpoints import read_checkpoint
+from helper_functions.presets import RECIPES
+
+
+def _settings(output: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load((output / "args.yaml").read_text())
+    return settings
+
+
+def test_a_recipe_changes_defaults_and_explicit_flags_win(
+    tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    common = ("train.py", *data_flags(tiny_set), *SMALL, "--epochs", 1, "--output-path")
+    for name in RECIPES:
+        done = run_here(*common, tmp_path / name, "--recipe", name)
+        assert done.status == 0, done.errors
+    released, recommended = (_settings(tmp_path / name) for name in RECIPES)
+    ignored = {"recipe", "output_path", "mean", "std"}
+    differing = {name for name in released if released[name] != recommended[name]} - ignored
+    assert differing == set(RECIPES["recommended"])
+    for name, value in RECIPES["recommended"].items():
+        assert recommended[name] == value
+
+    done = run_here(
+        *(*common, tmp_path / "own", "--nms-weight", 7, "--recipe", "recommended"),
+        *("--normalize", "none", "--rand-augment"),
+    )
+    assert done.status == 0, done.errors
+    own = _settings(tmp_path / "own")
+    assert (own["nms_weight"], own["rand_augment"], own["mean"]) == (7, True, None)
+    assert own["vdsm"] == recommended["vdsm"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "mean", "std"),
+    [
+        ((), None, None),
+        (("--normalize", "backbone"), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        (("--normalize", "backbone", "--mean", *[0.5] * 3), [0.5] * 3, [0.229, 0.224, 0.225]),
+    ],
+)
+def test_pictures_can_be_normalised_as_the_backbone_was(
+    flags: tuple[object, ...],
+    mean: list[float] | None,
+    std: list[float] | None,
+    tiny_set: Path,
+    run_here: Script,
+    tmp_path: Path,
+) -> None:
+    arguments = (*data_flags(tiny_set), *SMALL, "--epochs", 1, "--output-path", tmp_path / "out")
+    done = run_here("train.py", *arguments, *flags)
+    assert done.status == 0, done.errors
+    info = read_checkpoint(tmp_path / "out" / "last.ckpt")["info"]
+    assert info["mean"] == (None if mean is None else pytest.approx(mean))
+    assert info["std"] == (None if std is None else pytest.approx(std))
+
+
+def test_the_checkpoint_holds_the_average_and_its_score(
+    tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    arguments = (*data_flags(tiny_set), *SMALL, "--epochs", 2, "--output-path", output)
+    done = run_here("train.py", *arguments, "--ema-decay", 0.9)
+    assert done.status == 0, done.errors
+    header = (output / "log.csv").read_text().splitlines()[0].split(",")
+    assert {"val_mAP", "val_plain_mAP"} <= set(header)
+    last = read_checkpoint(output / "last.ckpt")
+    plain = last["training"]["plain_model"]
+    assert not torch.equal(
+        plain["head.layers.0.base_weight"], last["model"]["head.layers.0.base_weight"]
+    )
+    done = run_here("val.py", *data_flags(tiny_set), "--ckpt-path", output / "last.ckpt")
+    assert done.status == 0, done.errors
