@@ -29,7 +29,8 @@ demo: $(INSTALLED)
 		--no-rand-augment --cutout 0 --horizontal-flip \
 		--output-path $(DEMO)/train --resume auto
 	$(RUN) val.py --ckpt-path $(DEMO)/train/model-highest.ckpt \
-		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv --output $(DEMO)/val
+		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
+		--mask-dir $(DEMO)/data/masks --output $(DEMO)/val
 	@echo "Look at $(DEMO)/val/report.html and $(DEMO)/train/curves.png."
 
 test: $(INSTALLED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,9 @@ from helper_functions.engine import resolve_amp, resolve_device
 from helper_functions.errors import UserError
 from helper_functions.files import make_folder
 from helper_functions.images import find_images
+from helper_functions.masks import MaskFolder
 from helper_functions.metrics import baselines, evaluate, per_class_table
+from helper_functions.regions import RegionRecorder, region_metrics
 from helper_functions.report_page import write_report
 from helper_functions.reporting import (
     summary,
@@ -53,10 +56,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--split", choices=(*SPLITS, ALL), default="val", help="rows to validate (default: val)"
     )
+    parser.add_argument(
+        "--mask-dir",
+        type=Path,
+        help="pixel masks: 8-bit PNGs of class indices, named like the pictures, and classes.json, "
+        "the list of the indices' names; measures whether regions are classified rightly",
+    )
     group = parser.add_argument_group(
         "model",
-        "The checkpoint knows its model. The region flags matter in training only; they are "
-        "accepted for the sake of old command lines.",
+        "The checkpoint knows its model and its regions. The region flags matter in training only; "
+        "they are accepted for the sake of old command lines.",
     )
     group.add_argument("--backbone-name", help="checked against the checkpoint when given")
     cli.add_region_flags(group)
@@ -71,7 +80,10 @@ def parse_args() -> argparse.Namespace:
     group.add_argument(
         "--output", type=Path, help="folder for the results (default: 'val' beside the checkpoint)"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.mask_dir is not None and args.csv_path is None:
+        parser.error("--mask-dir belongs to a validation: give --csv_path as well")
+    return args
 
 
 def check_against_checkpoint(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
@@ -111,8 +123,17 @@ def score(
     checkpoint: Checkpoint,
     model: VoLUNet,
     paths: list[Path],
+    recorder: RegionRecorder | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Class probabilities of pictures, float32 (N, K)."""
+    """Class probabilities of pictures, float32 (N, K).
+
+    Args:
+        args: The command line.
+        checkpoint: Where the model is from.
+        model: The model.
+        paths: The N pictures.
+        recorder: Around the model, if the classes of the regions are wanted too.
+    """
     info = checkpoint["info"]
     image_size = args.image_size or info["image_size"]
     transform = EvalTransform(image_size, args.mean or info["mean"], args.std or info["std"])
@@ -128,7 +149,8 @@ def score(
         workers=args.workers,
         pin_memory=device.type == "cuda",
     )
-    return predict(model.to(device), loader, device, resolve_amp(args.amp, device))
+    scorer = (recorder or model).to(device)
+    return predict(scorer, loader, device, resolve_amp(args.amp, device))
 
 
 def validate(
@@ -140,20 +162,30 @@ def validate(
     samples = table.split(args.split)
     targets = MultiHotTargets(samples, classes, table.path).matrix()
     paths = image_paths(samples, args.img_dir, args.csv_path)
-    scores = score(args, checkpoint, model, paths)
+    filenames = [sample.filename for sample in samples]
+    regions: dict[str, Any] = {}
+    if args.mask_dir is None:
+        scores = score(args, checkpoint, model, paths)
+    else:
+        masks = MaskFolder(args.mask_dir, classes)
+        masks.check(filenames, paths)
+        recorder = RegionRecorder(model)
+        scores = score(args, checkpoint, model, paths, recorder)
+        regions = region_metrics(
+            recorder.cells(), recorder.top_classes(), map(masks.read, filenames), len(classes)
+        )
     make_folder(output)
     per_class = per_class_table(targets, scores, args.thre)
     metrics = {
         **evaluate(targets, scores, args.thre),
         **baselines(targets),
+        **regions,
         "classes": classes,
         "split": args.split,
         "checkpoint": str(args.ckpt_path),
         "csv_path": str(args.csv_path),
     }
-    write_predictions(
-        output / "predictions.csv", [sample.filename for sample in samples], classes, scores
-    )
+    write_predictions(output / "predictions.csv", filenames, classes, scores)
     write_per_class(output / "per_class.csv", classes, per_class)
     write_metrics(output / "metrics.json", metrics)
     write_report(output / "report.html", metrics, per_class, paths, targets, scores)

@@ -59,6 +59,26 @@ def _class_lines(classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> 
     return [header, *lines]
 
 
+def _region_lines(metrics: dict[str, Any]) -> list[str]:
+    """What the masks say of the regions, as text; nothing without masks."""
+    if "region_grid" not in metrics:
+        return []
+    rows, columns = metrics["region_grid"]
+    return [
+        "",
+        f"{f'in {rows} x {columns} cells':<23}  purity  accuracy    mIoU",
+        *(
+            f"{name:<23}  {metrics[f'region_purity{suffix}']:6.2f}  "
+            f"{metrics[f'region_accuracy{suffix}']:8.2f}  {metrics[f'region_miou{suffix}']:6.2f}"
+            for name, suffix in (
+                ("classes of the regions", ""),
+                ("the picture's top class", "_majority"),
+            )
+        ),
+        f"{'a random class':<23}  {metrics['region_purity_chance']:6.2f}",
+    ]
+
+
 def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
     """The result of a validation for a person to read.
 
@@ -93,4 +113,6 @@ def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
             f"{len(absent)} classes have no image in this split and count as AP 0: {named}. "
             f"Over the others the mAP is {metrics['mAP_present']:.2f}.",
         ]
-    return "\n".join([*lines, "", *_class_lines(metrics["classes"], table)])
+    return "\n".join(
+        [*lines, *_region_lines(metrics), "", *_class_lines(metrics["classes"], table)]
+    )

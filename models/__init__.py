@@ -9,9 +9,9 @@ from typing import Any
 
 from models.backbones import create_backbone
 from models.pretrained import load_backbone_weights
-from models.volunet import TrainingOutput, VoLUNet
+from models.volunet import RegionScores, TrainingOutput, VoLUNet
 
-__all__ = ["TrainingOutput", "VoLUNet", "create_model"]
+__all__ = ["RegionScores", "TrainingOutput", "VoLUNet", "create_model"]
 
 
 def create_model(

@@ -1,4 +1,4 @@
-"""VoLUNet: backbone -> feature map -> WIC-Classifier, and in training the regions of VDSM."""
+"""VoLUNet: backbone -> feature map -> WIC-Classifier, which also scores the regions of VDSM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.backbones import feature_map
 from models.kan import WICClassifier
-from models.vdsm import VARIANTS, region_means, superpixel_labels
+from models.vdsm import VARIANTS, pool_superpixels, region_means, superpixel_labels
 
 
 class TrainingOutput(NamedTuple):
@@ -27,6 +27,20 @@ class TrainingOutput(NamedTuple):
     logits: Tensor
     region_logits: Tensor
     region_weights: Tensor | None
+
+
+class RegionScores(NamedTuple):
+    """Where in the pictures the head sees which class.
+
+    Attributes:
+        logits: (B, K), of the globally pooled feature, as the forward pass gives them.
+        labels: int64 (B, h, w), the region of every cell, 0..n-1 in each image.
+        region_logits: (R, K), of every region of the batch: image after image, ascending label.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    region_logits: Tensor
 
 
 def _averaging_windows(size: int, cells: int) -> Tensor:
@@ -74,9 +88,9 @@ def make_head(kind: str, channels: int, num_classes: int, **kan_settings: Any) -
 class VoLUNet(nn.Module):
     """Voronoi Density-Based Locally Unique Network (Liu et al., IEEE TCSVT 2025).
 
-    The same WIC-Classifier scores the pooled feature of the picture and, in training, the mean
-    feature of each region: superpixels of the (subsampled) map by VDSM, or every cell of the map if
-    ``min_superpixels`` is 0 or not below the number of cells.
+    The same WIC-Classifier scores the pooled feature of the picture and, in training and on request
+    (``score_regions``), the mean feature of each region: superpixels of the (subsampled) map by
+    VDSM, or every cell of the map if ``min_superpixels`` is 0 or not below the number of cells.
 
     Args:
         backbone: A timm model without classifier.
@@ -166,14 +180,47 @@ class VoLUNet(nn.Module):
         """
         if not self.uses_vdsm(*features.shape[2:]):
             return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
-        if self.subsampling:
-            features = average_to_grid(features, self.sub_h, self.sub_w)
-        labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
-        means, sizes = region_means(features, labels)
+        means, sizes = region_means(*self.superpixels(features))
         if features.is_cuda or torch.compiler.is_compiling():
             # Counting the regions would make the host wait for the device: keep the padding.
             return means.flatten(0, 1), (sizes > 0).flatten().float()
         return means[sizes > 0], None
+
+    def superpixels(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Divide a feature map (B, C, H, W) into regions, each cell one if VDSM is off.
+
+        Returns:
+            The cells that the regions consist of, (B, C, h, w): the map, subsampled if VDSM sees it
+            so. And the region of each cell, int64 (B, h, w), 0..n-1 in each image.
+
+        Raises:
+            ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
+        """
+        height, width = features.shape[2:]
+        if not self.uses_vdsm(height, width):
+            return features, superpixel_labels(features, height * width, self.vdsm)
+        if self.subsampling:
+            features = average_to_grid(features, self.sub_h, self.sub_w)
+        return features, superpixel_labels(features, self.min_superpixels, self.vdsm)
+
+    @torch.no_grad()
+    def score_regions(self, images: Tensor) -> RegionScores:
+        """Score pictures and their regions in one pass; to be called in evaluation mode.
+
+        The regions are those of the Local-NMS loss. Training gives labels for whole pictures only,
+        so region logits tell what the model has made of them about places in the picture.
+
+        Args:
+            images: (B, 3, size, size).
+
+        Raises:
+            ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
+        """
+        features = feature_map(self.backbone, images)
+        cells, labels = self.superpixels(features)
+        # Two calls, so that the pooled logits are those of the forward pass to the last bit.
+        regions = pool_superpixels(cells, labels)
+        return RegionScores(self.head(_pool(features)), labels, self.head(regions))
 
     def uses_vdsm(self, height: int, width: int) -> bool:
         """Whether a map of this size is merged to superpixels, or each cell is a region."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import hashlib
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -229,7 +230,8 @@ def test_split_of_one_tile_is_train() -> None:
 def test_dataset_files(dataset: Path) -> None:
     names = [f"tile_{index:05d}.png" for index in range(9)]
     assert sorted(p.name for p in (dataset / "images").iterdir()) == names
-    assert sorted(p.name for p in (dataset / "masks").iterdir()) == names
+    assert sorted(p.name for p in (dataset / "masks").iterdir()) == ["classes.json", *names]
+    assert json.loads((dataset / "masks" / "classes.json").read_text()) == list(CLASSES)
     first_line = (dataset / "splits.csv").read_text(encoding="utf-8").splitlines()[0]
     assert first_line == "filename,label,split"
     rows = read_rows(dataset / "splits.csv")
@@ -264,6 +266,17 @@ def test_a_complete_set_is_not_written_again(tmp_path: Path) -> None:
         os.utime(path, (1, 1))
     write_dataset(tmp_path, tiles=3)
     assert {path.stat().st_mtime for path in tmp_path.rglob("*.*")} == {1}
+
+
+def test_a_set_of_an_earlier_version_gets_the_names_of_its_mask_values(tmp_path: Path) -> None:
+    write_dataset(tmp_path, tiles=2)
+    before = fingerprint(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        os.utime(path, (1, 1))
+    (tmp_path / "masks" / "classes.json").unlink()
+    write_dataset(tmp_path, tiles=2)
+    assert fingerprint(tmp_path) == before
+    assert {path.stat().st_mtime for path in tmp_path.rglob("*.png")} == {1}
 
 
 @pytest.mark.parametrize("lost", ["forest.json", "images/tile_00001.png"])

@@ -98,6 +98,39 @@ def test_padded_and_compact_regions_give_the_same_loss(monkeypatch: pytest.Monke
     torch.testing.assert_close(loss(head(padded), weights), loss(head(compact)))
 
 
+@pytest.mark.parametrize(
+    ("settings", "grid"),
+    [
+        ({"subsampling": True, "sub_h": 3, "sub_w": 2, "min_superpixels": 2}, (3, 2)),
+        ({"min_superpixels": 6, "vdsm": "nearest"}, (4, 4)),
+        ({"min_superpixels": 0, "subsampling": True}, (4, 4)),
+        ({"min_superpixels": 16, "head": "linear"}, (4, 4)),
+    ],
+)
+def test_region_scores_are_the_heads_answers_to_the_means_of_the_regions(
+    settings: dict[str, Any], grid: tuple[int, int]
+) -> None:
+    model = _model(**settings).eval()
+    images = _images(3)
+    scores = model.score_regions(images)
+    with torch.no_grad():
+        assert torch.equal(scores.logits, model(images))
+        features = feature_map(model.backbone, images)
+        regions, _ = model.region_features(features)
+        torch.testing.assert_close(scores.region_logits, model.head(regions))
+        cells = torch.nn.functional.adaptive_avg_pool2d(features, grid)
+        row = 0
+        for picture, labels in zip(cells, scores.labels, strict=True):
+            assert labels.shape == grid
+            assert labels.unique().tolist() == list(range(int(labels.max()) + 1))
+            for label in range(int(labels.max()) + 1):
+                mean = picture[:, labels == label].mean(dim=1)
+                torch.testing.assert_close(regions[row], mean)
+                row += 1
+    assert row == len(scores.region_logits)
+    assert not scores.region_logits.requires_grad
+
+
 def test_gradients_reach_backbone_and_head_through_both_branches() -> None:
     model = _model(subsampling=True)
     weights = [

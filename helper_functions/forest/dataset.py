@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from helper_functions.errors import UserError
+from helper_functions.files import write_text
 from helper_functions.forest.genera import CLASSES
 from helper_functions.forest.tile import SEED_STREAM, make_tile
 
@@ -99,6 +100,16 @@ def _manifest(settings: dict[str, float]) -> bytes:
     return (json.dumps(settings, indent=2) + "\n").encode()
 
 
+def _name_mask_values(folder: Path) -> None:
+    """List the class of each mask value in masks/classes.json, unless it is there.
+
+    Forests of earlier versions lack the list; it is the same for all, so it is simply added.
+    """
+    path = folder / "masks" / "classes.json"
+    if not path.exists():
+        write_text(path, json.dumps(CLASSES, indent=2) + "\n")
+
+
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -127,8 +138,9 @@ def _write_tiles(folder: Path, tiles: int, seed: int) -> tuple[list[list[str]], 
 def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float = 0.25) -> None:
     """Write a data set of forest tiles, unless the folder already holds this very one.
 
-    The folder gets images/, masks/ (8-bit class indices), crowns.csv (filename,x,y,class),
-    splits.csv (filename,label,split) and, last, forest.json with the settings.
+    The folder gets images/, masks/ (8-bit class indices, and their names in classes.json),
+    crowns.csv (filename,x,y,class), splits.csv (filename,label,split) and, last, forest.json with
+    the settings.
 
     Args:
         folder: where to write; made if it is missing.
@@ -148,8 +160,10 @@ def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float =
     }
     try:
         if _is_complete(folder, settings):
+            _name_mask_values(folder)
             return
         labels, crowns = _write_tiles(folder, tiles, seed)
+        _name_mask_values(folder)
         splits = split_tiles(labels, val_fraction, np.random.default_rng([seed, SEED_STREAM]))
         rows = [
             [_tile_name(index), str(row), split]
