@@ -1,21 +1,20 @@
-"""Train VoLUNet on pictures described by a split CSV.
-
-Example: python train.py --img_dir images --csv_path splits.csv --backbone-name resnet18
-"""
+"""Train VoLUNet: command line -> data -> model -> loss -> training. See ``train.py --help``."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import inspect
+import math
+import os
 import warnings
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 import yaml
 
-from helper_functions import cli
+from helper_functions import cli, distributed
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.classification import ClassificationObjective, Evaluation, fit_grid
 from helper_functions.datasets import (
@@ -26,14 +25,24 @@ from helper_functions.datasets import (
     image_paths,
     make_loader,
 )
-from helper_functions.engine import BEST, LAST, Trainer, resolve_amp, resolve_device
+from helper_functions.engine import (
+    BEST,
+    LAST,
+    LAST_BUT_ONE,
+    Tolerance,
+    Trainer,
+    resolve_amp,
+    resolve_device,
+)
 from helper_functions.errors import UserError
 from helper_functions.figures import draw_curves
-from helper_functions.files import make_folder, write_text
+from helper_functions.files import FolderLock, make_folder, write_text
 from helper_functions.optim import make_optimizer, make_scheduler
-from helper_functions.presets import PRESETS, RECIPES
+from helper_functions.presets import PRESETS
+from helper_functions.provenance import provenance
 from helper_functions.splits import SplitTable, read_split_table
 from helper_functions.stopping import StopRequest
+from helper_functions.train_flags import parse_args
 from helper_functions.transforms import EvalTransform, TrainTransform
 from loss_functions import AsymmetricLoss
 from models import VoLUNet, create_model
@@ -43,173 +52,9 @@ from models.backbones import published_settings
 FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite"),
     *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
-    "grad_checkpointing",
+    *("grad_checkpointing", "compile", "max_bad_steps", "save_every_steps", "save_every_minutes"),
+    "keep_all",
 }
-
-
-def make_parser() -> cli.Parser:
-    """The command line; defaults are the released recipe."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_data_flags(parser, csv_required=True)
-    parser.add_argument(
-        "--max-bad-images",
-        type=cli.number(int, 0),
-        default=0,
-        help="unreadable training images to skip before giving up (default: 0)",
-    )
-
-    parser.add_argument(
-        "--normalize",
-        choices=("none", "backbone"),
-        default="none",
-        help="by the mean and std that timm publishes for the backbone; --mean and --std win "
-        "(default: none, as released)",
-    )
-    parser.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        default="released",
-        help="set of defaults: the released program's, or what our measurements recommend; "
-        "explicit flags win (default: released)",
-    )
-
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--backbone-name",
-        default="tresnet_l",
-        help="tresnet_m, tresnet_l, resnet18/50/101, swin_{b,l}_{224,384}_22k or any timm model "
-        "(default: tresnet_l)",
-    )
-    group.add_argument(
-        "--model-kwargs",
-        nargs="+",
-        default={},
-        action=cli.KeyValues,
-        metavar="KEY=VALUE",
-        help="handed on to timm.create_model",
-    )
-    group.add_argument("--model-path", type=Path, help="weights file for the backbone")
-    group.add_argument("--pretrained", action="store_true", help="fetch timm's published weights")
-    cli.add_region_flags(group)
-    group.add_argument(
-        "--head",
-        choices=("kan", "linear"),
-        default="kan",
-        help="the WIC-Classifier, or a linear layer to compare it with (default: kan)",
-    )
-    group.add_argument(
-        "--kan-grid-size", type=cli.number(int, 1), default=5, help="spline intervals (default: 5)"
-    )
-    group.add_argument(
-        "--kan-spline-order", type=cli.number(int, 0), default=3, help="degree (default: 3)"
-    )
-    group.add_argument(
-        "--kan-grid-range",
-        type=float,
-        nargs=2,
-        default=[-1.0, 1.0],
-        metavar=("LOW", "HIGH"),
-        help="ends of the spline grid (default: -1 1)",
-    )
-    group.add_argument(
-        "--kan-grid-update",
-        type=cli.number(int, 0),
-        default=0,
-        metavar="N",
-        help="fit the grid to the features of N training images before the first step; 0: keep it "
-        "(default: 0)",
-    )
-
-    group = parser.add_argument_group("loss")
-    group.add_argument("--gamma-neg", type=cli.number(float, 0), default=0.0, help="ASL (0)")
-    group.add_argument("--gamma-pos", type=cli.number(float, 0), default=0.0, help="ASL (0)")
-    group.add_argument("--clip", type=cli.number(float, 0, 1), default=0.0, help="ASL (0)")
-    group.add_argument(
-        "--nms-weight", type=cli.number(float, 0), default=1.0, help="of Local-NMS (default: 1)"
-    )
-
-    group = parser.add_argument_group("optimisation")
-    group.add_argument(
-        "--lr", type=cli.number(float, 0), default=2e-4, help="peak rate (default: 2e-4)"
-    )
-    group.add_argument(
-        "--head-lr-factor",
-        type=cli.number(float, 0),
-        default=1.0,
-        help="learning rate of the head as a multiple of --lr; released: 1 (default: 1)",
-    )
-    group.add_argument("--epochs", type=cli.number(int, 1), default=80, help="(default: 80)")
-    group.add_argument(
-        "--weight-decay",
-        type=cli.number(float, 0),
-        default=1e-4,
-        help="L2 on matrices and filters (default: 1e-4)",
-    )
-    group.add_argument(
-        "--pct-start",
-        type=cli.number(float, 0, 1),
-        default=0.2,
-        help="share of the steps that the rate rises (default: 0.2)",
-    )
-    group.add_argument(
-        "--cutout",
-        type=cli.number(float, 0, 1),
-        default=0.5,
-        help="box side of Cutout as a share of the image; 0: off (default: 0.5)",
-    )
-    group.add_argument(
-        "--rand-augment",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="two random operations an image (default: on)",
-    )
-    group.add_argument(
-        "--horizontal-flip",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="mirror half of the images; not in the released recipe (default: off)",
-    )
-    group.add_argument(
-        "--ema-decay",
-        type=cli.number(float, 0, 1),
-        default=0.0,
-        help="judge and save a moving average of the weights; starts low and rises to this decay, "
-        "for example 0.999; 0: off (default: 0)",
-    )
-    group.add_argument("--seed", type=cli.number(int, 0, 2**63 - 1), default=0, help="(default: 0)")
-
-    group = cli.add_runtime_flags(parser)
-    group.add_argument(
-        "--grad-checkpointing",
-        action="store_true",
-        help="compute the backbone's activations twice instead of keeping them: less memory",
-    )
-    group.add_argument(
-        "--channels-last",
-        action=argparse.BooleanOptionalAction,
-        help="memory layout of the model; faster for most convolutions (default: on CUDA)",
-    )
-
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--output-path", type=Path, default=Path("runs/train"), help="(default: runs/train)"
-    )
-    group.add_argument(
-        "--resume",
-        nargs="?",
-        const="last",
-        choices=("last", "auto"),
-        help="continue the run in --output-path; 'auto' starts one if there is none",
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace the run in --output-path")
-    return parser
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line; what it leaves open comes from the recipe."""
-    parser = make_parser()
-    parser.set_defaults(**RECIPES[parser.parse_args().recipe])
-    return parser.parse_args()
 
 
 def resolve_settings(args: argparse.Namespace, device: torch.device) -> None:
@@ -224,14 +69,21 @@ def resolve_settings(args: argparse.Namespace, device: torch.device) -> None:
             raise UserError(str(error)) from error
         args.mean = args.mean or list(published.mean)
         args.std = args.std or list(published.std)
-    args.device = str(device)
+    args.device = device.type if distributed.processes() > 1 else str(device)
 
 
 def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint to resume from; ``None`` for a new run."""
-    last = args.output_path / LAST
+    last, previous = args.output_path / LAST, args.output_path / LAST_BUT_ONE
     if args.resume and last.is_file():
-        return read_checkpoint(last)
+        try:
+            return read_checkpoint(last)
+        except UserError as error:
+            if not previous.is_file():
+                raise
+            print(f"Note: {error} The run goes on from {previous}.")
+    if args.resume and previous.is_file():
+        return read_checkpoint(previous)
     if args.resume == "last":
         raise UserError(f"There is nothing to resume: {last} does not exist.")
     if (last.is_file() or (args.output_path / BEST).is_file()) and not args.overwrite:
@@ -342,6 +194,7 @@ def make_trainer(
     args: argparse.Namespace,
     table: SplitTable,
     device: torch.device,
+    settings: dict[str, Any],
     stop: StopRequest,
     resuming: bool,
 ) -> Trainer:
@@ -362,6 +215,8 @@ def make_trainer(
         "batch_size": args.batch_size,
         "workers": args.workers,
         "pin_memory": device.type == "cuda",
+        "rank": distributed.rank(),
+        "processes": distributed.processes(),
     }
     train_loader = make_loader(train_set, shuffle=True, **loading)
     val_loader = make_loader(val_set, **loading)
@@ -375,18 +230,20 @@ def make_trainer(
     if args.kan_grid_update and not resuming:
         fit_grid_to_data(args, train_set, plain, model, device)
     asl = AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip)
+    parts = args.accum_steps * distributed.processes()
+    steps = args.epochs * math.ceil(len(train_loader) / args.accum_steps)
     print(
         f"{PRESETS[args.dataset].note} {len(train_set)} training and {len(val_set)} validation "
         f"images, {len(table.classes)} classes; {args.backbone_name} on {device}."
     )
     return Trainer(
         model=model,
-        objective=ClassificationObjective(asl, args.nms_weight),
+        objective=ClassificationObjective(asl, args.nms_weight, parts),
         evaluate=Evaluation(val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop),
         metric="mAP",
         loader=train_loader,
         optimizer=optimizer,
-        scheduler=make_scheduler(optimizer, args.epochs * len(train_loader), args.pct_start),
+        scheduler=make_scheduler(optimizer, steps, args.pct_start),
         device=device,
         amp=amp,
         epochs=args.epochs,
@@ -401,11 +258,21 @@ def make_trainer(
                 "std": args.std,
             },
             "data_hash": data_hash(table),
-            "args": cli.plain_settings(args),
+            "args": settings,
+            "provenance": provenance(),
         },
+        accum_steps=args.accum_steps,
+        clip_grad=args.clip_grad,
+        compiled=args.compile,
         ema_decay=args.ema_decay,
         print_freq=args.print_freq,
-        max_bad_images=args.max_bad_images,
+        keep_all=args.keep_all,
+        tolerance=Tolerance(
+            bad_images=args.max_bad_images,
+            bad_steps=args.max_bad_steps,
+            save_steps=args.save_every_steps,
+            save_minutes=args.save_every_minutes,
+        ),
         stop=stop,
     )
 
@@ -425,37 +292,66 @@ def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], table: Spli
             )
 
 
-def main() -> None:
-    """Command line -> data -> model -> loss -> training."""
-    args = parse_args()
+def be_deterministic() -> None:
+    """Use only algorithms whose results repeat to the last bit."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def start_folder(args: argparse.Namespace, settings: dict[str, Any], *, resuming: bool) -> None:
+    """Write a run's settings; a new run's folder holds no files of an old one."""
+    if not resuming:
+        for name in (BEST, LAST, LAST_BUT_ONE, "log.csv"):  # of the run to overwrite
+            (args.output_path / name).unlink(missing_ok=True)
+        record = {**settings, "provenance": provenance()}
+        write_text(args.output_path / "args.yaml", yaml.safe_dump(record, sort_keys=False))
+
+
+def train(args: argparse.Namespace, device: torch.device, lock: FolderLock | None) -> None:
+    """A whole run, in one of the processes that share it; the main one holds the lock."""
     checkpoint = find_checkpoint(args)
-    device = resolve_device(args.device)
     resolve_settings(args, device)
     torch.manual_seed(args.seed)
 
     table = read_split_table(args.csv_path)
     check_class_count(args, table)
     args.num_classes = len(table.classes)
-    settings = cli.plain_settings(args)
+    settings = {**cli.plain_settings(args), "processes": distributed.processes()}
     if checkpoint is not None:
         check_same_run(checkpoint, settings, table)
     stop = StopRequest()
-    trainer = make_trainer(args, table, device, stop, resuming=checkpoint is not None)
+    resuming = checkpoint is not None
+    trainer = make_trainer(args, table, device, settings, stop, resuming)
+    if distributed.rank():  # equal weights, but dropout of its own
+        torch.manual_seed(args.seed + distributed.rank())
     if checkpoint is not None:
         trainer.resume(checkpoint)
-
-    make_folder(args.output_path)
-    if checkpoint is None:
-        for name in (BEST, LAST, "log.csv"):  # of the run to overwrite
-            (args.output_path / name).unlink(missing_ok=True)
-        write_text(args.output_path / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
+    if lock is not None:
+        make_folder(args.output_path)
+        lock.claim()
+        start_folder(args, settings, resuming=resuming)
     stop.listen()
     trainer.fit()
-    draw_curves(args.output_path / "log.csv", args.output_path / "curves.png")
+    if distributed.is_main():
+        draw_curves(args.output_path / "log.csv", args.output_path / "curves.png")
     print(
         f"Best validation mAP {trainer.position.best:.2f} in epoch "
         f"{trainer.position.best_epoch}; checkpoints, log and curves in {args.output_path}."
     )
+
+
+def main() -> None:
+    """Command line -> data -> model -> loss -> training."""
+    args = parse_args()
+    if args.deterministic:
+        be_deterministic()
+    with ExitStack() as stack:
+        device = stack.enter_context(distributed.session(resolve_device(args.device)))
+        lock = FolderLock(args.output_path) if distributed.is_main() else None
+        if lock is not None:
+            stack.enter_context(lock)
+        train(args, device, lock)
 
 
 if __name__ == "__main__":

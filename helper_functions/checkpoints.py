@@ -12,6 +12,7 @@ Content of a file, whatever the task:
 
 from __future__ import annotations
 
+import os
 import platform
 import random
 from dataclasses import dataclass
@@ -93,6 +94,22 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         "versions": library_versions(),
     }
     write_atomically(path, lambda file: torch.save({**stamp, **content}, file))
+
+
+def keep_previous(path: Path, previous: Path) -> None:
+    """Give the file at ``path`` a second name, so that a new one can take its place.
+
+    At every moment at least one of the two is whole.
+    """
+    if not path.is_file():
+        return
+    link = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        link.replace(previous)
+    except OSError:  # a file system without links
+        path.replace(previous)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

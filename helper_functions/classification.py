@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from helper_functions.datasets import Batch, EpochSampler
-from helper_functions.engine import autocast, to_device
+from helper_functions import distributed
+from helper_functions.datasets import EpochSampler
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.metrics import mean_average_precision, precision_recall_f1
+from helper_functions.stepping import autocast, to_device
 from helper_functions.stopping import StopRequest
 from loss_functions import LocalNMSLoss
 from models import TrainingOutput, VoLUNet
@@ -29,23 +30,26 @@ class ClassificationObjective:
     Args:
         asl: Loss of logits and targets, summed over batch and classes.
         nms_weight: Factor of the Local-NMS loss in the total; 1 in the paper.
+        parts: In how many parts a step's pictures come, by accumulation and over processes. Their
+            losses add up, which suits ASL, a sum; of Local-NMS, a mean, each part counts its share.
     """
 
-    def __init__(self, asl: nn.Module, nms_weight: float = 1.0) -> None:
+    def __init__(self, asl: nn.Module, nms_weight: float = 1.0, parts: int = 1) -> None:
         self.asl = asl
         self.local_nms = LocalNMSLoss()
         self.nms_weight = nms_weight
+        self.parts = parts
 
-    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Loss terms of a batch; ``loss_per_label`` is ASL by image and class, for reading."""
-        output: TrainingOutput = model(batch.images)
-        asl = self.asl(output.logits, batch.targets)
+        output: TrainingOutput = model(images)
+        asl = self.asl(output.logits, targets)
         local_nms = self.local_nms(output.region_logits, output.region_weights)
         return {
-            "loss": asl + self.nms_weight * local_nms,
+            "loss": asl + self.nms_weight / self.parts * local_nms,
             "asl_loss": asl,
             "local_nms_loss": local_nms,
-            "loss_per_label": asl.detach() / batch.targets.numel(),
+            "loss_per_label": asl.detach() / targets.numel(),
         }
 
 
@@ -59,6 +63,8 @@ def predict(
 ) -> npt.NDArray[np.float32]:
     """Class probabilities of every picture, float32 (N, K), in the order of the data set.
 
+    Several processes score their shares and exchange them.
+
     Raises:
         UserError: If a picture cannot be read.
         TrainingFailed: If a score is not finite.
@@ -68,7 +74,8 @@ def predict(
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.set_position(0)
     scores = []
-    for batch in tqdm(loader, desc="predicting", disable=None, leave=False):
+    silent = None if distributed.is_main() else True
+    for batch in tqdm(loader, desc="predicting", disable=silent, leave=False):
         if batch.failures:
             raise UserError(batch.failures[0])
         with autocast(device, amp):
@@ -76,7 +83,11 @@ def predict(
         scores.append(logits.float().sigmoid().cpu())
         if stop is not None:
             stop.check()
-    result = torch.cat(scores).numpy()
+    shares = distributed.gather(torch.cat(scores).numpy() if scores else None)
+    found = {rank: share for rank, share in enumerate(shares) if share is not None}
+    result = np.empty((sum(map(len, found.values())), found[0].shape[1]), np.float32)
+    for rank, share in found.items():
+        result[rank :: len(shares)] = share
     if not np.isfinite(result).all():
         raise TrainingFailed(
             "The model's scores are not finite: its training has diverged, or --amp fp16 overflows."
@@ -102,7 +113,7 @@ def grid_coverage(model: nn.Module) -> Iterator[dict[str, float]]:
         yield coverage
         return
     counts: list[Tensor] = []
-    seen = 0
+    seen: float = 0
 
     def count(_layer: nn.Module, inputs: tuple[Tensor]) -> None:
         nonlocal seen
@@ -114,7 +125,8 @@ def grid_coverage(model: nn.Module) -> Iterator[dict[str, float]]:
         yield coverage
     finally:
         handle.remove()
-    partly, wholly = torch.stack(counts).sum(dim=0).tolist()
+    own = torch.stack(counts).sum(dim=0).tolist() if counts else [0, 0]
+    partly, wholly, seen = distributed.total([*own, seen])
     coverage.update(outside_grid=100 * partly / seen, outside_knots=100 * wholly / seen)
 
 
@@ -148,7 +160,8 @@ class Evaluation:
         targets: 0/1 (N, K), in the order of the set.
         device: Where batches go.
         amp: Autocast type or ``None``.
-        stop: Asked after each batch whether a signal has come in.
+        stop: Asked after each batch whether a signal has come in. Several processes finish the
+            evaluation first, as they stop together.
     """
 
     def __init__(
@@ -164,7 +177,7 @@ class Evaluation:
         self.targets = targets
         self.device = device
         self.amp = amp
-        self.stop = stop
+        self.stop = stop if distributed.processes() == 1 else None
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """mAP, precision, recall and F1 at a threshold of 0.5, and the grid's coverage: percent."""

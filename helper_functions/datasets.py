@@ -30,18 +30,27 @@ Key = tuple[int, int]  # epoch and index: what a sampler asks a data set for
 
 
 class Item(NamedTuple):
-    """One picture, (3, size, size), and its target."""
+    """One picture, (3, size, size), its target and the name of its file."""
 
     image: Tensor
     target: Tensor
+    file: str
 
 
 class Batch(NamedTuple):
-    """Pictures (B, 3, size, size), targets (B, ...), and a sentence on each unreadable file."""
+    """Pictures (B, 3, size, size), targets (B, ...), and a sentence on each unreadable file.
+
+    Attributes:
+        images: Float tensor.
+        targets: One row a picture.
+        failures: Sentences.
+        files: Names of the pictures' files.
+    """
 
     images: Tensor
     targets: Tensor
     failures: list[str]
+    files: list[str]
 
 
 class MultiHotTargets(Sequence[Tensor]):
@@ -127,22 +136,40 @@ class ImageDataset(Dataset["Item | ImageError"]):
         except ImageError as error:
             return error
         rng = random.Random(f"{self.seed}/{epoch}/{index}")
-        return Item(self.transform(image, rng), self.targets[index])
+        return Item(self.transform(image, rng), self.targets[index], self.paths[index].name)
 
 
 class EpochSampler(Sampler[Key]):
     """Keys of one epoch in an order that follows from seed and epoch; can start in the middle.
 
+    Of several processes each gets its share of every batch, so that a step sees the same pictures
+    however many there are. Training leaves out a last batch with fewer pictures than processes.
+
     Args:
         length: Pictures in the data set.
+        batch_size: Pictures of a batch, over all processes.
         shuffle: Random order, another one each epoch.
         seed: Seed of the run.
+        rank: Number of this process.
+        processes: How many there are.
     """
 
-    def __init__(self, length: int, *, shuffle: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        *,
+        batch_size: int = 1,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.length = length
+        self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
+        self.rank = rank
+        self.processes = processes
         self.epoch = 0
         self.start = 0
 
@@ -155,10 +182,20 @@ class EpochSampler(Sampler[Key]):
         order = list(range(self.length))
         if self.shuffle:
             random.Random(f"{self.seed}/order/{self.epoch}").shuffle(order)
-        return iter([(self.epoch, index) for index in order[self.start :]])
+        return iter([(self.epoch, order[place]) for place in self._places()])
 
     def __len__(self) -> int:
-        return max(0, self.length - self.start)
+        return len(self._places())
+
+    def _places(self) -> list[int]:
+        """Positions in the order of the epoch that this process reads."""
+        last = self.length % self.batch_size
+        end = self.length - (last if self.shuffle and last < self.processes else 0)
+        return [
+            place
+            for place in range(self.start, end)
+            if place % self.batch_size % self.processes == self.rank
+        ]
 
 
 def collate(items: list[Item | ImageError]) -> Batch:
@@ -166,11 +203,12 @@ def collate(items: list[Item | ImageError]) -> Batch:
     good = [item for item in items if isinstance(item, Item)]
     failures = [str(item) for item in items if isinstance(item, ImageError)]
     if not good:
-        return Batch(torch.zeros(0), torch.zeros(0), failures)
+        return Batch(torch.zeros(0), torch.zeros(0), failures, [])
     return Batch(
         torch.stack([item.image for item in good]),
         torch.stack([item.target for item in good]),
         failures,
+        [item.file for item in good],
     )
 
 
@@ -190,12 +228,30 @@ def make_loader(
     workers: int,
     shuffle: bool = False,
     pin_memory: bool = False,
+    rank: int = 0,
+    processes: int = 1,
 ) -> DataLoader[Item | ImageError]:
-    """A loader of ``Batch``; its ``sampler`` is an ``EpochSampler``."""
+    """A loader of ``Batch``; its ``sampler`` is an ``EpochSampler``.
+
+    Raises:
+        UserError: If the processes cannot share a batch evenly.
+    """
+    if batch_size % processes:
+        raise UserError(
+            f"--batch-size is {batch_size}, which {processes} processes cannot share evenly; "
+            f"choose a multiple of {processes}."
+        )
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), shuffle=shuffle, seed=dataset.seed),
+        batch_size=batch_size // processes,
+        sampler=EpochSampler(
+            len(dataset),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=dataset.seed,
+            rank=rank,
+            processes=processes,
+        ),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,

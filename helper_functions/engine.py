@@ -1,6 +1,6 @@
 """The training loop. It knows batches, losses, steps and files, but nothing of the task.
 
-A task hands in three things: batches, an objective (model and batch -> loss terms) and an
+A task hands in three things: batches, an objective (model, images and targets -> loss terms) and an
 evaluation (-> metrics). See ``helper_functions.classification`` for VoLUNet's.
 """
 
@@ -10,11 +10,10 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
@@ -24,27 +23,24 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from helper_functions import distributed
 from helper_functions.checkpoints import (
     Checkpoint,
+    keep_previous,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
 from helper_functions.datasets import Batch, EpochSampler
 from helper_functions.errors import TrainingFailed, UserError
+from helper_functions.files import free_space
+from helper_functions.stepping import Objective, Stepper
 from helper_functions.stopping import Stopped, StopRequest
 from helper_functions.training_log import TrainingLog
 
 BEST = "model-highest.ckpt"
 LAST = "last.ckpt"
-
-
-class Objective(Protocol):
-    """What is minimised."""
-
-    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Loss terms of a batch as scalars; ``loss`` is the one to minimise."""
-        ...
+LAST_BUT_ONE = "last-1.ckpt"
 
 
 @dataclass
@@ -53,23 +49,44 @@ class Position:
 
     Attributes:
         epoch: Finished epochs.
-        batches: Batches of it that are done.
+        batches: Batches of the one under way that are done.
         step: Steps of the whole run.
-        sums: Sum of every loss term over the steps of this epoch.
-        steps_in_epoch: How many steps the sums cover.
+        sums: Sum of every loss term over the good steps of this epoch, and of their ``batches``.
         best: Best metric so far.
         best_epoch: Epoch that reached it, counted from 1.
         bad_images: Files that could not be read.
+        bad_steps: Steps with bad numbers in the whole run.
+        bad_in_a_row: Of them, those since the last good step.
+        seconds: Time spent on this epoch.
     """
 
     epoch: int = 0
     batches: int = 0
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
-    steps_in_epoch: int = 0
     best: float = -math.inf
     best_epoch: int = 0
     bad_images: list[str] = field(default_factory=list)
+    bad_steps: int = 0
+    bad_in_a_row: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a run survives, and how much of it can be lost.
+
+    Attributes:
+        bad_images: Unreadable files that are skipped before the run stops.
+        bad_steps: Steps in a row with numbers that are not finite, skipped before the run stops.
+        save_steps: Steps between two saves within an epoch; 0: none.
+        save_minutes: Minutes between two saves within an epoch; 0: none.
+    """
+
+    bad_images: int = 0
+    bad_steps: int = 10
+    save_steps: int = 0
+    save_minutes: float = 10.0
 
 
 def resolve_device(name: str) -> torch.device:
@@ -107,16 +124,6 @@ def resolve_amp(name: str, device: torch.device) -> torch.dtype | None:
     return {"off": None, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
 
 
-def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextManager[object]:
-    """Mixed precision, or nothing."""
-    return nullcontext() if amp is None else torch.autocast(device.type, dtype=amp)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor; without waiting only on CUDA, as elsewhere that can read freed memory."""
-    return tensor.to(device, non_blocking=device.type == "cuda")
-
-
 class Trainer:
     """A run: trains epoch by epoch, evaluates, logs and saves.
 
@@ -127,16 +134,20 @@ class Trainer:
         metric: Name of the metric that chooses the best checkpoint; higher is better.
         loader: Batches; its sampler must be an ``EpochSampler``.
         optimizer: Any optimiser over the model's parameters.
-        scheduler: Stepped once an iteration.
+        scheduler: Stepped once an update.
         device: Where batches go.
         amp: Autocast type or ``None``.
         epochs: Length of the run.
-        ema_decay: Highest decay of an exponential moving average of weights and buffers; it starts
-            low. The average is then what is judged and saved as the model. 0: none is kept.
         output: Folder for checkpoints and logs.
         description: Parts of every checkpoint that do not change: settings, info, args.
+        accum_steps: Batches whose gradients add up to one step.
+        clip_grad: Highest norm of the gradient; 0: no bound.
+        compiled: Compile the forward pass and the objective.
+        ema_decay: Highest decay of an exponential moving average of weights and buffers; it starts
+            low. The average is then what is judged and saved as the model. 0: none is kept.
         print_freq: Steps between two updates of the printed losses.
-        max_bad_images: How many unreadable files are skipped before the run stops.
+        keep_all: Keep the checkpoint of every epoch.
+        tolerance: What the run survives.
         stop: Asked after each step whether a signal has come in.
     """
 
@@ -155,37 +166,49 @@ class Trainer:
         epochs: int,
         output: Path,
         description: dict[str, Any],
+        accum_steps: int = 1,
+        clip_grad: float = 0.0,
+        compiled: bool = False,
         ema_decay: float = 0.0,
         print_freq: int = 100,
-        max_bad_images: int = 0,
+        keep_all: bool = False,
+        tolerance: Tolerance | None = None,
         stop: StopRequest | None = None,
     ) -> None:
         if not isinstance(loader.sampler, EpochSampler):
             raise TypeError("The loader's sampler must be an EpochSampler.")
         self.model = model
-        self.objective = objective
         self.evaluate = evaluate
         self.metric = metric
         self.loader = loader
         self.sampler = loader.sampler
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
         self.device = device
-        self.amp = amp
         self.epochs = epochs
         self.output = output
         self.description = description
+        self.accum_steps = accum_steps
         self.print_freq = print_freq
-        self.max_bad_images = max_bad_images
-        self.average = ModelEmaV3(model, ema_decay, use_warmup=True) if ema_decay else None
+        self.keep_all = keep_all
+        self.tolerance = tolerance or Tolerance()
         self.stop = stop or StopRequest()
-        # The scaler skips the first steps while it looks for its scale; the schedule goes on.
+        self.average = ModelEmaV3(model, ema_decay, use_warmup=True) if ema_decay else None
+        self.stepper = Stepper(
+            model,
+            objective,
+            optimizer,
+            scheduler,
+            device=device,
+            amp=amp,
+            clip_grad=clip_grad,
+            average=self.average,
+            compiled=compiled,
+        )
+        # The scaler skips the first steps while it looks for its scale.
         warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)`")
         self.log = TrainingLog(output / "log.csv")
         self.position = Position()
-        # First step with a loss that is not finite; stays on the device until it is asked for.
-        self.first_bad_step = torch.tensor(-1, device=device)
+        self.saved_at = time.monotonic()
+        self.saved_step = 0
 
     def fit(self) -> None:
         """Run to the last epoch.
@@ -193,71 +216,115 @@ class Trainer:
         Raises:
             Stopped: After saving, if a signal came in.
             UserError: After saving, if too many pictures cannot be read.
-            TrainingFailed: If a loss is not finite; ``last.ckpt`` stays as it was.
+            TrainingFailed: If too many steps in a row had bad numbers, or a checkpoint cannot be
+                written; the last one saved stays as it was.
         """
         try:
             with self.stop.explains(RuntimeError):  # of a loader whose workers are gone
                 while self.position.epoch < self.epochs:
-                    started = time.monotonic()
                     self.train_epoch()
-                    self.check_finite()
+                    started = time.monotonic()
                     metrics = self.judge()
-                    self.finish_epoch(metrics, time.monotonic() - started)
-        except (Stopped, UserError):
-            if self.position.step:
-                self.save(LAST)
+                    self.position.seconds += time.monotonic() - started
+                    self.finish_epoch(metrics)
+        except (Stopped, UserError) as reason:
+            # Other processes save along with this one only if they stop for the same reason.
+            agreed = isinstance(reason, Stopped) or distributed.processes() == 1
+            if self.position.step and agreed:
+                self.save_last()
             raise
 
     def train_epoch(self) -> None:
         """Train on what is left of the epoch under way."""
         at = self.position
-        batch_size = self.loader.batch_size or 1
-        self.sampler.set_position(at.epoch, at.batches * batch_size)
+        self.sampler.set_position(at.epoch, at.batches * self.sampler.batch_size)
         self.model.train()
         # Sums stay on the device: reading them every step would make the host wait for it.
         sums = {name: torch.tensor(value, device=self.device) for name, value in at.sums.items()}
+        started, spent = time.monotonic(), at.seconds
         bar = tqdm(
             self.loader,
             desc=f"epoch {at.epoch + 1}/{self.epochs}",
             total=at.batches + len(self.loader),
             initial=at.batches,
-            disable=None,
+            disable=None if distributed.is_main() else True,
             leave=False,
         )
         try:
-            for batch in bar:
-                self.skip_unreadable(batch.failures)
-                if len(batch.images):
-                    terms = self.train_step(batch)
+            for batches, taken in self.groups(bar):
+                if batches:
+                    terms = self.stepper(batches, at.step + 1)
                     sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
-                    at.steps_in_epoch += 1
                     at.step += 1
-                    if at.steps_in_epoch % self.print_freq == 0:
+                    if at.step % self.print_freq == 0:
                         self.show_losses(bar, sums)
-                at.batches += 1
-                self.stop.check()
+                at.batches += taken
+                at.seconds = spent + time.monotonic() - started
+                self.notice_bad_steps()
+                if self.agree_to_save():
+                    at.sums = {name: float(value) for name, value in sums.items()}
+                    self.save_last()
         finally:
             bar.close()
             at.sums = {name: float(value) for name, value in sums.items()}
+        self.notice_bad_steps(wait=True)
 
-    def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Forward, backward and update on one batch; the loss terms, without gradient."""
-        batch = batch._replace(
-            images=to_device(batch.images, self.device),
-            targets=to_device(batch.targets, self.device),
-        )
-        with autocast(self.device, self.amp):
-            terms = self.objective(self.model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(terms["loss"]).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update(self.model, self.position.step + 1)
-        bad = ~terms["loss"].detach().isfinite() & (self.first_bad_step < 0)
-        self.first_bad_step = torch.where(bad, self.position.step + 1, self.first_bad_step)
-        return {name: term.detach() for name, term in terms.items()}
+    def groups(self, loader: Iterator[Batch]) -> Iterator[tuple[list[Batch], int]]:
+        """The batches of each step that hold a picture, and how many batches were taken."""
+        group: list[Batch] = []
+        taken = 0
+        left = len(self.loader)
+        for batch in loader:
+            self.skip_unreadable(batch.failures)
+            group += [batch] if len(batch.images) else []
+            taken += 1
+            left -= 1
+            if taken == self.accum_steps or not left:
+                yield group, taken
+                group, taken = [], 0
+
+    def agree_to_save(self) -> bool:
+        """Whether it is time to save within the epoch, for all processes alike.
+
+        Raises:
+            Stopped: If a signal has come in to any of them.
+        """
+        tolerance, at = self.tolerance, self.position
+        minutes = (time.monotonic() - self.saved_at) / 60
+        due = bool(tolerance.save_minutes) and minutes >= tolerance.save_minutes
+        due |= bool(tolerance.save_steps) and at.step - self.saved_step >= tolerance.save_steps
+        signum, anywhere = distributed.highest([self.stop.requested(), due])
+        if signum:
+            raise Stopped(int(signum))
+        return bool(anywhere)
+
+    def notice_bad_steps(self, *, wait: bool = False) -> None:
+        """Report steps with bad numbers.
+
+        Raises:
+            TrainingFailed: If there are too many in a row.
+        """
+        at = self.position
+        for report in self.stepper.reports(wait=wait):
+            if not report.bad:
+                at.bad_in_a_row = 0
+                continue
+            at.bad_steps += 1
+            at.bad_in_a_row += 1
+            terms = ", ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
+            shown = report.files[:20]
+            more = f" and {len(report.files) - len(shown)} more" if report.files[20:] else ""
+            tqdm.write(
+                f"Step {report.step} is skipped: its loss or gradient is not finite ({terms}; rate "
+                f"{report.rate:.3g}; pictures {', '.join(shown)}{more}).",
+                file=sys.stderr,
+            )
+            if at.bad_in_a_row > self.tolerance.bad_steps:
+                raise TrainingFailed(
+                    f"The loss or gradient of {at.bad_in_a_row} steps in a row, up to step "
+                    f"{report.step}, is not finite; lower --lr, set --clip-grad or try --amp off. "
+                    f"Checkpoints in {self.output} are from before these steps."
+                )
 
     @property
     def judged(self) -> nn.Module:
@@ -271,20 +338,6 @@ class Trainer:
             metrics[f"plain_{self.metric}"] = self.evaluate(self.model)[self.metric]
         return metrics
 
-    def check_finite(self) -> None:
-        """Make sure that no loss so far was infinite or not a number.
-
-        Raises:
-            TrainingFailed: Naming the first such step.
-        """
-        step = int(self.first_bad_step)
-        if step >= 0:
-            advice = "lower --lr" if self.amp is None else "lower --lr or try --amp off"
-            raise TrainingFailed(
-                f"The loss of step {step} is not finite, so the training has diverged; {advice}. "
-                f"Checkpoints in {self.output} are from before that step."
-            )
-
     def skip_unreadable(self, failures: list[str]) -> None:
         """Count files that could not be read.
 
@@ -296,26 +349,35 @@ class Trainer:
             if failure in at.bad_images:
                 continue
             at.bad_images.append(failure)
-            if len(at.bad_images) > self.max_bad_images:
+            if len(at.bad_images) > self.tolerance.bad_images:
                 raise UserError(
                     f"{failure} Mend or remove the file, or allow --max-bad-images "
                     f"{len(at.bad_images)}."
                 )
             tqdm.write(f"Skipped: {failure}", file=sys.stderr)
 
-    def show_losses(self, bar: Any, sums: dict[str, Any]) -> None:
+    def means(self, sums: dict[str, Any]) -> dict[str, float]:
+        """Mean of each loss term over the good batches of the epoch so far, of this process."""
+        values = {name: float(value) for name, value in sums.items()}
+        batches = max(values.pop("batches", 0.0), 1.0)
+        return {name: value / batches for name, value in values.items()}
+
+    def show_losses(self, bar: Any, sums: dict[str, Tensor]) -> None:
         """Print the mean of each loss term over the epoch so far."""
-        self.check_finite()
-        means = {name: float(value) / self.position.steps_in_epoch for name, value in sums.items()}
+        means = self.means(sums)
         text = ", ".join(f"{name} {value:.4g}" for name, value in means.items())
-        rate = self.scheduler.get_last_lr()[0]
-        tqdm.write(f"step {self.position.step}: {text}, lr {rate:.3g}", file=sys.stderr)
+        rate = self.stepper.scheduler.get_last_lr()[0]
+        if distributed.is_main():
+            tqdm.write(f"step {self.position.step}: {text}, lr {rate:.3g}", file=sys.stderr)
         bar.set_postfix(loss=f"{means['loss']:.4g}")
 
-    def finish_epoch(self, metrics: dict[str, float], seconds: float) -> None:
+    def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Log an epoch, save it, and keep it as the best if it is."""
         at = self.position
-        means = {name: total / max(at.steps_in_epoch, 1) for name, total in at.sums.items()}
+        names = list(at.sums)
+        means = self.means(
+            dict(zip(names, distributed.total([at.sums[name] for name in names]), strict=True))
+        )
         score = metrics[self.metric]
         is_best = score > at.best
         at.epoch += 1
@@ -325,56 +387,88 @@ class Trainer:
         row: dict[str, float] = {
             "epoch": at.epoch,
             "step": at.step,
-            "lr": float(self.scheduler.get_last_lr()[0]),
+            "lr": float(self.stepper.scheduler.get_last_lr()[0]),
             **losses,
             **{f"val_{name}": value for name, value in metrics.items()},
             **means,  # what is left of them: readings that are no loss
-            "seconds": round(seconds, 1),
+            "bad_steps": at.bad_steps,
+            "seconds": round(at.seconds, 1),
         }
-        self.log.write(row)
+        if distributed.is_main():
+            self.write_log(row)
         print(
             f"epoch {at.epoch}/{self.epochs}: loss {means.get('loss', 0):.4g}, "
             f"validation {self.metric} {score:.2f}"
             + (" (best so far)" if is_best else f" (best {at.best:.2f})")
-            + f", {seconds:.0f} s",
+            + f", {at.seconds:.0f} s",
             flush=True,
         )
-        if is_best:
-            self.save(BEST, metrics)
         self.position = Position(
             epoch=at.epoch,
             step=at.step,
             best=at.best,
             best_epoch=at.best_epoch,
             bad_images=at.bad_images,
+            bad_steps=at.bad_steps,
+            bad_in_a_row=at.bad_in_a_row,
         )
-        self.save(LAST, metrics)
+        if is_best:
+            self.save(BEST, self.content(metrics))
+        if self.keep_all:
+            self.save(f"model-{at.epoch}-{score:.2f}.ckpt", self.content(metrics))
+        self.save_last(metrics)
 
-    def save(self, name: str, metrics: dict[str, float] | None = None) -> None:
-        """Write a checkpoint; ``last.ckpt`` also holds what a resumed run needs.
+    def write_log(self, row: dict[str, float]) -> None:
+        """Write the log; a run goes on without it."""
+        try:
+            self.log.write(row)
+        except OSError as error:
+            print(f"Note: {self.log.path} could not be written: {error}.", file=sys.stderr)
 
-        Raises:
-            TrainingFailed: If the training has diverged; nothing is written then.
-        """
-        self.check_finite()
-        content = {
+    def content(self, metrics: dict[str, float] | None) -> dict[str, Any]:
+        """What every checkpoint holds."""
+        return {
             **self.description,
             "model": self.judged.state_dict(),
             "epoch": self.position.epoch,
             "step": self.position.step,
             "metrics": metrics or {},
         }
-        if name == LAST:
-            content["training"] = {
-                "position": asdict(self.position),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "random_states": random_states(),
-            }
-            if self.average is not None:
-                content["training"]["plain_model"] = self.model.state_dict()
-        save_checkpoint(self.output / name, content)
+
+    def save(self, name: str, content: dict[str, Any]) -> None:
+        """Write a checkpoint, in the main process.
+
+        Raises:
+            TrainingFailed: If it cannot be written; the old one is then untouched.
+        """
+        if not distributed.is_main():
+            return
+        path = self.output / name
+        try:
+            save_checkpoint(path, content)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as the latter
+            raise TrainingFailed(
+                f"The checkpoint {path} could not be written ({str(error).splitlines()[0]}); "
+                f"{free_space(self.output)}. What was saved before is intact: make room and "
+                f"continue with --resume."
+            ) from error
+
+    def save_last(self, metrics: dict[str, float] | None = None) -> None:
+        """Write ``last.ckpt`` with all that a resumed run needs; the one before stays beside it."""
+        self.notice_bad_steps(wait=True)
+        content = self.content(metrics)
+        content["training"] = {
+            "position": asdict(self.position),
+            **self.stepper.state_dict(),
+            "random_states": distributed.gather(random_states()),
+            "sums": distributed.gather(self.position.sums),
+        }
+        if self.average is not None:
+            content["training"]["plain_model"] = self.model.state_dict()
+        if distributed.is_main():
+            keep_previous(self.output / LAST, self.output / LAST_BUT_ONE)
+        self.save(LAST, content)
+        self.saved_at, self.saved_step = time.monotonic(), self.position.step
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue where a checkpoint stands.
@@ -383,15 +477,16 @@ class Trainer:
             UserError: If it holds no training state, or one that does not fit this run.
         """
         training = checkpoint["training"]
+        rank = distributed.rank()
         try:
             self.judged.load_state_dict(checkpoint["model"])
             if self.average is not None:
                 self.model.load_state_dict(training["plain_model"])
-            self.optimizer.load_state_dict(training["optimizer"])
-            self.scheduler.load_state_dict(training["scheduler"])
-            self.scaler.load_state_dict(training["scaler"])
+            self.stepper.load_state_dict(training)
             self.position = Position(**training["position"])
-            restore_random_states(training["random_states"])
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            self.position.sums = training["sums"][rank]
+            self.saved_step = self.position.step
+            restore_random_states(training["random_states"][rank])
+        except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{checkpoint.path} does not fit this run: {reason}") from error

@@ -32,10 +32,15 @@ class StopRequest:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
+    def requested(self) -> int:
+        """Number of the signal that has come in, or 0."""
+        return self.signum or 0
+
     def check(self) -> None:
         """Raise ``Stopped`` if a signal has come in."""
-        if self.signum is not None:
-            raise Stopped(self.signum)
+        signum = self.requested()
+        if signum:
+            raise Stopped(signum)
 
     @contextmanager
     def explains(self, failure: type[Exception]) -> Iterator[None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from helper_functions.checkpoints import read_checkpoint
-from helper_functions.datasets import Batch, ImageDataset, make_loader
-from helper_functions.engine import LAST, Trainer, resolve_amp, resolve_device
+from helper_functions.datasets import ImageDataset, make_loader
+from helper_functions.engine import (
+    LAST,
+    LAST_BUT_ONE,
+    Tolerance,
+    Trainer,
+    resolve_amp,
+    resolve_device,
+)
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.optim import make_optimizer, make_scheduler
 from helper_functions.stopping import Stopped, StopRequest
@@ -80,8 +89,8 @@ def test_absent_devices_are_refused() -> None:
 
 
 class _Regression:
-    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        error = (model(batch.images).squeeze(1) - batch.targets.squeeze(1)).square().mean()
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        error = (model(images).squeeze(1) - targets.squeeze(1)).square().mean()
         return {"loss": error, "rmse": error.detach().sqrt()}
 
 
@@ -98,6 +107,7 @@ def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
             Image.new("RGB", (4, 4), (25 * number, 100, 0)).save(paths[-1])
     targets = [torch.tensor([number / 10]) for number in range(10)]
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+    model = settings.pop("model", model)
     optimizer = make_optimizer(model, 0.05, 0.0)
     output.mkdir(exist_ok=True)
     epochs = settings.pop("epochs", 3)
@@ -142,7 +152,9 @@ def test_the_loop_minimises_logs_and_saves(tmp_path: Path) -> None:
     rows = TrainingLog(tmp_path / "run" / "log.csv").read()
     assert [int(row["epoch"]) for row in rows] == list(range(1, 21))
     assert [int(row["step"]) for row in rows] == [4 * (n + 1) for n in range(20)]
-    assert list(rows[0]) == ["epoch", "step", "lr", "loss", "val_score", "rmse", "seconds"]
+    assert list(rows[0]) == [
+        *("epoch", "step", "lr", "loss", "val_score", "rmse", "bad_steps", "seconds")
+    ]
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     best = read_checkpoint(tmp_path / "run" / "model-highest.ckpt")
     scores = [float(row["val_score"]) for row in rows]
@@ -158,11 +170,11 @@ class _StopAfter(StopRequest):
         super().__init__()
         self.left = checks
 
-    def check(self) -> None:
+    def requested(self) -> int:
         self.left -= 1
         if self.left == 0:
             self.signum = signal.SIGTERM
-        super().check()
+        return super().requested()
 
 
 @pytest.mark.parametrize("steps", [1, 4, 6, 11])
@@ -202,28 +214,198 @@ def test_unreadable_pictures_stop_the_run_unless_allowed(
     (tmp_path / "3.png").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"3\.png.*allow --max-bad-images 1"):
         trainer.fit()
-    tolerant = _trainer(tmp_path, tmp_path / "tolerant", max_bad_images=1)
+    tolerant = _trainer(tmp_path, tmp_path / "tolerant", tolerance=Tolerance(bad_images=1))
     tolerant.fit()
     assert len(tolerant.position.bad_images) == 1
     assert capsys.readouterr().err.count("Skipped:") == 1
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_path: Path) -> None:
-    class Diverging(_Regression):
-        steps = 0
+class _RunningMean(nn.Module):
+    """A statistic that every forward pass moves, as batch norm's do."""
 
-        def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-            self.steps += 1
-            terms = super().__call__(model, batch)
-            return {**terms, "loss": terms["loss"] * (torch.inf if self.steps == 6 else 1)}
+    mean: Tensor
 
-    trainer = _trainer(tmp_path, tmp_path / "run", objective=Diverging())
-    with pytest.raises(TrainingFailed, match="loss of step 6 is not finite"):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.mul_(0.9).add_(x.detach().mean())
+        return x
+
+
+class _Diverging(_Regression):
+    """A loss that is infinite, or has a gradient that is none, in some steps."""
+
+    def __init__(self, steps: Sequence[int], *, gradient_only: bool = False) -> None:
+        self.steps = steps
+        self.gradient_only = gradient_only
+        self.calls = 0
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        self.calls += 1
+        terms = super().__call__(model, images, targets)
+        if self.calls not in self.steps:
+            return terms
+        if self.gradient_only:  # the slope of the root at 0 is infinite
+            zero = next(model.parameters()).sum() * 0
+            return {**terms, "loss": terms["loss"] + zero.sqrt()}
+        return {**terms, "loss": terms["loss"] * torch.inf}
+
+
+@pytest.mark.parametrize("gradient_only", [False, True])
+def test_a_step_with_bad_numbers_changes_nothing_and_is_reported(
+    gradient_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    norm = nn.Sequential(nn.Linear(3, 8), _RunningMean(), nn.Linear(8, 1))
+    diverging = _Diverging([6], gradient_only=gradient_only)
+    trainer = _trainer(tmp_path, tmp_path / "run", objective=diverging, model=norm)
+    states: list[dict[str, Tensor]] = []
+    rates: list[Any] = []
+    notice = trainer.notice_bad_steps
+
+    def recording(*, wait: bool = False) -> None:
+        if not wait:
+            states.append({name: value.clone() for name, value in norm.state_dict().items()})
+            rates.append(trainer.stepper.scheduler.get_last_lr()[0])
+        notice(wait=wait)
+
+    trainer.notice_bad_steps = recording  # type: ignore[method-assign]
+    trainer.fit()
+    for name, value in states[4].items():
+        if value.is_floating_point():
+            assert torch.equal(value, states[5][name]), name
+            assert value.isfinite().all()
+    assert rates[4] == rates[5] != rates[6]
+    assert trainer.stepper.scheduler.last_epoch == 11
+    errors = capsys.readouterr().err
+    assert "Step 6 is skipped" in errors
+    assert errors.count(".png") == 3  # the pictures of the batch
+    assert "rate" in errors
+    rows = TrainingLog(tmp_path / "run" / "log.csv").read()
+    assert [row["bad_steps"] for row in rows] == ["0", "1", "1"]
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
+    def run(name: str, steps: Sequence[int]) -> Trainer:
+        tolerance = Tolerance(bad_steps=2)
+        objective = _Diverging(steps)
+        return _trainer(tmp_path, tmp_path / name, objective=objective, tolerance=tolerance)
+
+    run("scattered", [2, 3, 5, 6, 8]).fit()
+    assert read_checkpoint(tmp_path / "scattered" / LAST)["step"] == 12
+    with pytest.raises(TrainingFailed, match="of 3 steps in a row, up to step 8, is not finite"):
+        run("in_a_row", [6, 7, 8]).fit()
+    assert read_checkpoint(tmp_path / "in_a_row" / LAST)["step"] == 4
+
+
+def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path) -> None:
+    class Summed(_Regression):
+        def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+            return {"loss": (model(images).squeeze(1) - targets.squeeze(1)).square().sum()}
+
+    def final(name: str, batch_size: int, accum_steps: int) -> dict[str, Tensor]:
+        paths = [tmp_path / f"{number}.png" for number in range(10)]
+        targets = [torch.tensor([number / 10]) for number in range(10)]
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        optimizer = make_optimizer(model, 0.05, 0.0)
+        loader = make_loader(
+            ImageDataset(paths, targets, _mean), batch_size=batch_size, workers=0, shuffle=True
+        )
+        trainer = _trainer(
+            *(tmp_path, tmp_path / name),
+            model=model,
+            objective=Summed(),
+            optimizer=optimizer,
+            scheduler=make_scheduler(optimizer, 9),
+            loader=loader,
+            accum_steps=accum_steps,
+        )
         trainer.fit()
-    assert read_checkpoint(tmp_path / "run" / LAST)["step"] == 4
-    with pytest.raises(TrainingFailed):
-        trainer.save(LAST)
-    assert read_checkpoint(tmp_path / "run" / LAST)["step"] == 4
+        assert trainer.position.step == 9
+        return model.state_dict()
+
+    _trainer(tmp_path, tmp_path / "pictures")
+    whole, parts = final("whole", 4, 1), final("parts", 2, 2)
+    for name, value in whole.items():
+        assert torch.allclose(value, parts[name], atol=1e-6)
+
+
+def test_long_gradients_are_clipped(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, tmp_path / "run", clip_grad=1e-3)
+    steps: list[float] = []
+    step = trainer.stepper.optimizer.step
+
+    def measuring(*arguments: Any, **settings: Any) -> Any:
+        grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        steps.append(torch.stack([grad.norm() for grad in grads]).norm().item())
+        return step(*arguments, **settings)
+
+    trainer.stepper.optimizer.step = measuring  # type: ignore[method-assign]
+    trainer.fit()
+    assert max(steps) <= 1e-3 * 1.001
+    assert len(steps) == 12
+
+
+def test_a_run_is_saved_between_epochs_and_keeps_the_save_before(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    with pytest.raises(Stopped):  # the same as a kill after step 7, but for the files
+        trainer = _trainer(
+            tmp_path, output, tolerance=Tolerance(save_steps=3), stop=_StopAfter(100)
+        )
+        notice = trainer.notice_bad_steps
+
+        def killed(*, wait: bool = False) -> None:
+            if trainer.position.step == 7 and not wait:
+                raise Stopped(9)
+            notice(wait=wait)
+
+        trainer.notice_bad_steps = killed  # type: ignore[method-assign]
+        trainer.save_last = lambda metrics=None: (  # type: ignore[method-assign]
+            None if trainer.position.step == 7 else Trainer.save_last(trainer, metrics)
+        )
+        trainer.fit()
+    assert read_checkpoint(output / LAST)["step"] == 4
+    assert read_checkpoint(output / LAST_BUT_ONE)["step"] == 3
+    for name in (LAST, LAST_BUT_ONE):
+        resumed = _trainer(tmp_path, output)
+        resumed.resume(read_checkpoint(output / name))
+        resumed.fit()
+        _trainer(tmp_path, tmp_path / "whole").fit()
+        _assert_same_end(tmp_path / "whole", output)
+
+
+def test_the_checkpoint_of_every_epoch_can_be_kept(tmp_path: Path) -> None:
+    _trainer(tmp_path, tmp_path / "run", keep_all=True).fit()
+    kept = sorted(path.name for path in (tmp_path / "run").glob("model-[0-9]*.ckpt"))
+    scores = [float(row["val_score"]) for row in TrainingLog(tmp_path / "run" / "log.csv").read()]
+    assert kept == [f"model-{epoch}-{score:.2f}.ckpt" for epoch, score in enumerate(scores, 1)]
+
+
+def test_a_failed_save_stops_the_run_and_a_failed_log_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer = _trainer(tmp_path, tmp_path / "log")
+    monkeypatch.setattr(trainer.log, "write", full)
+    trainer.fit()
+    assert trainer.position.epoch == 3
+    assert "log.csv could not be written: [Errno 28] No space left on device" in (
+        capsys.readouterr().err
+    )
+
+    _trainer(tmp_path, tmp_path / "save", epochs=1).fit()
+    before = (tmp_path / "save" / LAST).read_bytes()
+    trainer = _trainer(tmp_path, tmp_path / "save")
+    monkeypatch.setattr("helper_functions.checkpoints.torch.save", full)
+    with pytest.raises(TrainingFailed, match=r"ckpt could not be written .*No space.* MB are free"):
+        trainer.fit()
+    assert (tmp_path / "save" / LAST).read_bytes() == before
+    assert not list((tmp_path / "save").glob(".*.tmp"))
 
 
 def test_an_evaluation_that_fails_loses_no_epoch(tmp_path: Path) -> None:
@@ -243,17 +425,16 @@ def test_an_evaluation_that_fails_loses_no_epoch(tmp_path: Path) -> None:
 def test_the_average_of_the_weights_is_judged_saved_and_resumed(tmp_path: Path) -> None:
     whole = _trainer(tmp_path, tmp_path / "whole", ema_decay=0.6)
     average = {name: value.clone() for name, value in whole.model.state_dict().items()}
-    train_step = whole.train_step
+    notice = whole.notice_bad_steps
 
-    def averaging(batch: Batch) -> dict[str, Tensor]:
-        terms = train_step(batch)
-        step = whole.position.step + 1
-        decay = min(0.6, 1 - max(step, 1) ** (-2 / 3))  # grows from 0 to the bound
-        for name, value in whole.model.state_dict().items():
-            average[name] = decay * average[name] + (1 - decay) * value
-        return terms
+    def averaging(*, wait: bool = False) -> None:
+        if not wait:  # once after every step
+            decay = min(0.6, 1 - whole.position.step ** (-2 / 3))  # grows from 0 to the bound
+            for name, value in whole.model.state_dict().items():
+                average[name] = decay * average[name] + (1 - decay) * value
+        notice(wait=wait)
 
-    whole.train_step = averaging  # type: ignore[method-assign]
+    whole.notice_bad_steps = averaging  # type: ignore[method-assign]
     whole.fit()
     saved = read_checkpoint(tmp_path / "whole" / LAST)
     for name, value in average.items():
@@ -293,11 +474,11 @@ def test_losses_are_shown_every_print_freq_steps(
 
 def test_half_precision_training_scales_the_loss(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run", amp=torch.float16)
-    assert trainer.scaler.is_enabled()
+    assert trainer.stepper.scaler.is_enabled()
     trainer.fit()
     scale = read_checkpoint(tmp_path / "run" / LAST)["training"]["scaler"]
     assert scale["scale"] > 0
-    assert not _trainer(tmp_path, tmp_path / "b", amp=torch.bfloat16).scaler.is_enabled()
+    assert not _trainer(tmp_path, tmp_path / "b", amp=torch.bfloat16).stepper.scaler.is_enabled()
 
 
 def test_the_first_signal_waits_and_the_second_acts_at_once() -> None:

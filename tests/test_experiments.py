@@ -56,7 +56,7 @@ def _asked(output: Path, **settings: Any) -> argparse.Namespace:
 
 @pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
 def test_every_recipe_is_a_list_of_flags_of_train_py(name: str, tmp_path: Path) -> None:
-    from train import make_parser
+    from helper_functions.train_flags import make_parser
 
     recipe = read_recipe(name)
     for run in plan(recipe, _asked(tmp_path, seeds=1)):
