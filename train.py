@@ -47,6 +47,7 @@ from helper_functions.transforms import EvalTransform, TrainTransform
 from loss_functions import AsymmetricLoss
 from models import VoLUNet, create_model
 from models.backbones import published_settings
+from models.inplace_abn import DEFAULT, INPLACE_ABN
 
 # Settings that a resumed run may change: they say where and how to compute, not what.
 FREE_TO_CHANGE = {
@@ -130,6 +131,7 @@ def build_model(args: argparse.Namespace, num_classes: int, num_images: int) -> 
                 kan_grid_size=args.kan_grid_size,
                 kan_spline_order=args.kan_spline_order,
                 kan_grid_range=args.kan_grid_range,
+                norm=args.norm,
                 pretrained=args.pretrained,
                 model_path=args.model_path,
                 image_size=args.image_size,
@@ -166,6 +168,16 @@ def data_hash(table: SplitTable) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
+def check_norm(norm: str, device: torch.device, amp: torch.dtype | None) -> None:
+    """Refuse a device or precision that the package inplace-abn has no code for."""
+    types = {"cpu": (None,), "cuda": (None, torch.float16)}.get(device.type, ())
+    if norm == INPLACE_ABN and amp not in types:
+        raise UserError(
+            f"--norm {INPLACE_ABN} computes in float32 on CPUs, and in float32 or float16 on CUDA; "
+            f"choose --amp off, or --norm {DEFAULT}."
+        )
+
+
 def checkpoint_activations(model: VoLUNet) -> None:
     """Trade time for memory in the backbone, as far as timm knows how."""
     try:
@@ -200,6 +212,7 @@ def make_trainer(
 ) -> Trainer:
     """Data, model, loss and optimiser of the command line, ready to run."""
     amp = resolve_amp(args.amp, device)
+    check_norm(args.norm, device, amp)
     augment = TrainTransform(
         args.image_size,
         args.mean,

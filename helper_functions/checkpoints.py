@@ -26,6 +26,7 @@ import torch
 from helper_functions.errors import UserError
 from helper_functions.files import write_atomically
 from models import VoLUNet, create_model
+from models.inplace_abn import DEFAULT, INPLACE_ABN, to_batch_norm
 from models.legacy import convert_released_checkpoint, is_released_checkpoint
 from models.pretrained import read_state_dict
 
@@ -57,13 +58,17 @@ class Checkpoint:
     def model(self) -> VoLUNet:
         """Build the model that the checkpoint describes, in evaluation mode.
 
+        Always with ordinary batch norm: a model trained with in-place ABN needs no package here.
+
         Raises:
             UserError: If settings and tensors do not belong together.
         """
-        settings = dict(self["settings"])
+        settings, state = self["settings"], self["model"]
         try:
-            model = create_model(**settings)
-            model.load_state_dict(self["model"])
+            model = create_model(**{**settings, "norm": DEFAULT})
+            if settings.get("norm") == INPLACE_ABN:
+                state = to_batch_norm(state, model)
+            model.load_state_dict(state)
         except (ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from helper_functions import cli
 from helper_functions.presets import RECIPES
+from models.inplace_abn import DEFAULT, NORMS
 
 DESCRIPTION = """Train VoLUNet on pictures described by a split CSV.
 
@@ -56,6 +57,12 @@ def make_parser() -> cli.Parser:
         action=cli.KeyValues,
         metavar="KEY=VALUE",
         help="handed on to timm.create_model",
+    )
+    group.add_argument(
+        "--norm",
+        choices=NORMS,
+        default=DEFAULT,
+        help="inplace-abn: TResNet in less memory, with an optional package (default: default)",
     )
     group.add_argument("--model-path", type=Path, help="weights file for the backbone")
     group.add_argument("--pretrained", action="store_true", help="fetch timm's published weights")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.backbones import create_backbone
+from models.inplace_abn import DEFAULT, INPLACE_ABN, NORMS, use_inplace_abn
 from models.pretrained import load_backbone_weights
 from models.volunet import RegionScores, TrainingOutput, VoLUNet
 
@@ -27,6 +28,7 @@ def create_model(
     kan_grid_size: int = 5,
     kan_spline_order: int = 3,
     kan_grid_range: Sequence[float] = (-1.0, 1.0),
+    norm: str = DEFAULT,
     pretrained: bool = False,
     model_path: str | Path | None = None,
     image_size: int | None = None,
@@ -47,6 +49,7 @@ def create_model(
         kan_grid_size: Intervals of the KAN head's spline grid.
         kan_spline_order: Degree of its splines.
         kan_grid_range: Ends of the grid.
+        norm: ``default``, or ``inplace-abn`` for TResNet with less activation memory.
         pretrained: Fetch timm's published weights for the backbone.
         model_path: A weights file for the backbone. Tensors that do not fit are named in a warning.
         image_size: Side of the pictures; needed where a backbone's layers depend on it.
@@ -55,6 +58,8 @@ def create_model(
     Raises:
         ValueError: If a setting, a name or a file is unusable; the message is for people.
     """
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm {norm!r}; choose {' or '.join(NORMS)}.")
     backbone = create_backbone(
         backbone_name, pretrained=pretrained, image_size=image_size, **kwargs
     )
@@ -73,6 +78,8 @@ def create_model(
                 f"{', '.join(report.unused)}.",
                 stacklevel=2,
             )
+    if norm == INPLACE_ABN:
+        use_inplace_abn(backbone)
     model_settings: dict[str, Any] = {
         "subsampling": subsampling,
         "sub_h": sub_h,
@@ -89,6 +96,7 @@ def create_model(
         "backbone_name": backbone_name,
         "num_classes": num_classes,
         **model_settings,
+        "norm": norm,
         "image_size": image_size,
         **kwargs,
     }
