@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,7 @@ def session(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     _control = dist.new_group(backend="gloo")
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     if not is_main():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
     try:

@@ -123,7 +123,10 @@ class Stepper:
         self.trained: nn.Module = model
         if distributed.processes() > 1:
             ids = [device.index] if device.type == "cuda" else None
-            self.trained = DistributedDataParallel(model, device_ids=ids)
+            # Some of timm's models hold a norm that belongs to the classifier they lack here.
+            self.trained = DistributedDataParallel(
+                model, device_ids=ids, find_unused_parameters=True
+            )
         self.objective: Objective = torch.compile(objective) if compiled else objective
         self._pending: deque[tuple[_Pending, int, float, list[str], list[str]]] = deque()
 
