@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from helper_functions import cli, distributed
+from helper_functions.cache import PictureCache, open_cache
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.classification import ClassificationObjective, Evaluation, fit_grid
 from helper_functions.datasets import (
@@ -54,7 +55,7 @@ FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite"),
     *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
     *("grad_checkpointing", "compile", "max_bad_steps", "save_every_steps", "save_every_minutes"),
-    "keep_all",
+    *("keep_all", "cache_dir"),
 }
 
 
@@ -152,14 +153,18 @@ def build_model(args: argparse.Namespace, num_classes: int, num_images: int) -> 
 
 
 def make_dataset(
-    args: argparse.Namespace, table: SplitTable, split: str, transform: Transform
+    args: argparse.Namespace,
+    table: SplitTable,
+    split: str,
+    transform: Transform,
+    cache: PictureCache | None,
 ) -> tuple[ImageDataset, MultiHotTargets]:
     """The pictures of a split and their multi-hot targets."""
     samples = table.split(split)
     allowed = args.max_bad_images if split == "train" else 0
     paths = image_paths(samples, args.img_dir, args.csv_path, allowed)
     targets = MultiHotTargets(samples, table.classes, args.csv_path)
-    return ImageDataset(paths, targets, transform, args.seed), targets
+    return ImageDataset(paths, targets, transform, args.seed, cache), targets
 
 
 def data_hash(table: SplitTable) -> str:
@@ -198,7 +203,9 @@ def fit_grid_to_data(
 ) -> None:
     """Fit the head's spline grid to the first training pictures, without augmentation."""
     count = min(args.kan_grid_update, len(train_set))
-    first = ImageDataset(train_set.paths[:count], NoTargets(count), transform)
+    first = ImageDataset(
+        train_set.paths[:count], NoTargets(count), transform, cache=train_set.cache
+    )
     fit_grid(model, make_loader(first, batch_size=args.batch_size, workers=args.workers), device)
 
 
@@ -221,9 +228,10 @@ def make_trainer(
         rand_augment=args.rand_augment,
         horizontal_flip=args.horizontal_flip,
     )
-    train_set, _ = make_dataset(args, table, "train", augment)
+    cache = open_cache(args.cache_dir)
+    train_set, _ = make_dataset(args, table, "train", augment, cache)
     plain = EvalTransform(args.image_size, args.mean, args.std)
-    val_set, val_targets = make_dataset(args, table, "val", plain)
+    val_set, val_targets = make_dataset(args, table, "val", plain, cache)
     loading = {
         "batch_size": args.batch_size,
         "workers": args.workers,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helper_functions import cli
+from helper_functions.cache import open_cache
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.classification import predict
 from helper_functions.datasets import (
@@ -141,7 +142,9 @@ def score(
         model.check_grid(image_size)
     except ValueError as error:
         raise UserError(str(error)) from error
-    dataset = ImageDataset(paths, NoTargets(len(paths)), transform)
+    dataset = ImageDataset(
+        paths, NoTargets(len(paths)), transform, cache=open_cache(args.cache_dir)
+    )
     device = resolve_device(args.device)
     loader = make_loader(
         dataset,

@@ -17,7 +17,7 @@ from helper_functions import distributed
 from helper_functions.datasets import EpochSampler
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.metrics import mean_average_precision, precision_recall_f1
-from helper_functions.stepping import autocast, to_device
+from helper_functions.stepping import autocast
 from helper_functions.stopping import StopRequest
 from loss_functions import LocalNMSLoss
 from models import TrainingOutput, VoLUNet
@@ -78,8 +78,9 @@ def predict(
     for batch in tqdm(loader, desc="predicting", disable=silent, leave=False):
         if batch.failures:
             raise UserError(batch.failures[0])
+        images = batch.to(device).images
         with autocast(device, amp):
-            logits = model(to_device(batch.images, device))
+            logits = model(images)
         scores.append(logits.float().sigmoid().cpu())
         if stop is not None:
             stop.check()
@@ -145,7 +146,7 @@ def fit_grid(model: VoLUNet, loader: DataLoader[Any], device: torch.device) -> N
     for batch in loader:
         if batch.failures:
             raise UserError(batch.failures[0])
-        features.append(model.pooled_features(to_device(batch.images, device)))
+        features.append(model.pooled_features(batch.to(device).images))
     try:
         model.head.update_grid(torch.cat(features))
     except ValueError as error:

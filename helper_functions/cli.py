@@ -105,6 +105,12 @@ def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> No
         "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="and this standard deviation"
     )
     group.add_argument(
+        "--cache-dir",
+        type=Path,
+        help="folder that keeps decoded, resized pictures from epoch to epoch and run to run "
+        "(default: none)",
+    )
+    group.add_argument(
         "-j", "--workers", type=number(int, 0), default=2, help="loader processes (default: 2)"
     )
     group.add_argument(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,29 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from helper_functions.cache import PictureCache
 from helper_functions.errors import UserError
 from helper_functions.images import ImageError, image_problem, read_image
 from helper_functions.splits import Sample
+from helper_functions.transforms import Normalise, Resize
 
-Transform = Callable[[Image.Image, random.Random], Tensor]
 Key = tuple[int, int]  # epoch and index: what a sampler asks a data set for
+
+
+class Transform(Protocol):
+    """What a picture goes through.
+
+    Attributes:
+        resize: The first step, which leaves a picture of the right size as it is.
+        normalise: Makes floats of a batch of pictures.
+    """
+
+    resize: Resize
+    normalise: Normalise
+
+    def __call__(self, image: Image.Image, rng: random.Random) -> Tensor:
+        """One picture as uint8 (3, size, size), with random numbers from ``rng`` alone."""
+        ...
 
 
 class Item(NamedTuple):
@@ -37,20 +55,37 @@ class Item(NamedTuple):
     file: str
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor; without waiting only on CUDA, as elsewhere that can read freed memory."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 class Batch(NamedTuple):
     """Pictures (B, 3, size, size), targets (B, ...), and a sentence on each unreadable file.
 
+    The pictures are uint8 as they come out of a loader and float32 after ``to``, which applies
+    ``normalise``; those that a transform has made floats stay as they are.
+
     Attributes:
-        images: Float tensor.
+        images: The pictures.
         targets: One row a picture.
         failures: Sentences.
         files: Names of the pictures' files.
+        normalise: Makes floats of the pictures.
     """
 
     images: Tensor
     targets: Tensor
     failures: list[str]
     files: list[str]
+    normalise: Normalise = Normalise()
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device, ready for the model."""
+        images = to_device(self.images, device)
+        if images.dtype == torch.uint8:
+            images = self.normalise(images)
+        return self._replace(images=images, targets=to_device(self.targets, device))
 
 
 class MultiHotTargets(Sequence[Tensor]):
@@ -115,15 +150,22 @@ class ImageDataset(Dataset["Item | ImageError"]):
         targets: One tensor a file.
         transform: Called with the picture and a random generator of its own.
         seed: Seed of the run.
+        cache: Where to look for a decoded picture first.
     """
 
     def __init__(
-        self, paths: Sequence[Path], targets: Sequence[Tensor], transform: Transform, seed: int = 0
+        self,
+        paths: Sequence[Path],
+        targets: Sequence[Tensor],
+        transform: Transform,
+        seed: int = 0,
+        cache: PictureCache | None = None,
     ) -> None:
         self.paths = list(paths)
         self.targets = targets
         self.transform = transform
         self.seed = seed
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -132,11 +174,16 @@ class ImageDataset(Dataset["Item | ImageError"]):
         epoch, index = key
         # An unreadable picture travels as a value: only the loop knows whether to go on.
         try:
-            image = read_image(self.paths[index])
+            image = self._read(self.paths[index])
         except ImageError as error:
             return error
         rng = random.Random(f"{self.seed}/{epoch}/{index}")
         return Item(self.transform(image, rng), self.targets[index], self.paths[index].name)
+
+    def _read(self, path: Path) -> Image.Image:
+        if self.cache is None:
+            return read_image(path)
+        return self.cache.read(path, self.transform.resize)
 
 
 class EpochSampler(Sampler[Key]):
@@ -198,27 +245,39 @@ class EpochSampler(Sampler[Key]):
         ]
 
 
-def collate(items: list[Item | ImageError]) -> Batch:
+def collate(items: list[Item | ImageError], normalise: Normalise) -> Batch:
     """Stack what could be read and list what could not."""
     good = [item for item in items if isinstance(item, Item)]
     failures = [str(item) for item in items if isinstance(item, ImageError)]
     if not good:
-        return Batch(torch.zeros(0), torch.zeros(0), failures, [])
+        return Batch(torch.zeros(0), torch.zeros(0), failures, [], normalise)
     return Batch(
         torch.stack([item.image for item in good]),
         torch.stack([item.target for item in good]),
         failures,
         [item.file for item in good],
+        normalise,
     )
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of one picture for the next.
+
+    glibc gives large blocks back to the system as soon as they are freed, and fetching new ones
+    page by page can take as long as decoding. Freeing one block raises the threshold for that to
+    its size, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other C libraries are not affected.
+    """
+    np.empty(31 * 2**20, np.uint8)
+
+
+def _start_worker(_worker: int) -> None:
     # Ctrl-C reaches every process of a terminal; the main one decides when the workers end. It does
     # so by SIGTERM, but so do clusters, to the whole group: a quiet exit suits both, whereas death
     # by a signal would make PyTorch raise in the midst of the main process's last step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def make_loader(
@@ -241,6 +300,7 @@ def make_loader(
             f"--batch-size is {batch_size}, which {processes} processes cannot share evenly; "
             f"choose a multiple of {processes}."
         )
+    keep_freed_memory()
     return DataLoader(
         dataset,
         batch_size=batch_size // processes,
@@ -253,10 +313,10 @@ def make_loader(
             processes=processes,
         ),
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, normalise=dataset.transform.normalise),
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_start_worker,
         # One of its own: starting an epoch must not draw from the model's random numbers.
         generator=torch.Generator().manual_seed(dataset.seed),
     )

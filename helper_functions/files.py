@@ -72,12 +72,13 @@ def free_space(folder: Path) -> str:
     return f"{free / 1e6:,.0f} MB are free in {folder}"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
     """Write a file through a temporary one in the same folder, synced and then renamed.
 
     Args:
         path: The file to replace or create.
         write: Called with the open temporary file.
+        sync: Wait for the disk, so that the file also outlives a power failure.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
@@ -86,8 +87,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
         with temporary.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -32,11 +32,6 @@ def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextMa
     return nullcontext() if amp is None else torch.autocast(device.type, dtype=amp)
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor; without waiting only on CUDA, as elsewhere that can read freed memory."""
-    return tensor.to(device, non_blocking=device.type == "cuda")
-
-
 @dataclass(frozen=True)
 class StepReport:
     """How a step went; bad ones and those that overflowed half precision have changed nothing.
@@ -165,12 +160,11 @@ class Stepper:
 
     def _backward(self, batch: Batch, *, last: bool) -> dict[str, Tensor]:
         """Add the gradient of one batch; the loss terms, without gradient."""
-        images = to_device(batch.images, self.device)
-        targets = to_device(batch.targets, self.device)
+        batch = batch.to(self.device)
         waits = isinstance(self.trained, DistributedDataParallel) and not last
         with self.trained.no_sync() if waits else nullcontext():  # type: ignore[operator]
             with autocast(self.device, self.amp):
-                terms = self.objective(self.trained, images, targets)
+                terms = self.objective(self.trained, batch.images, batch.targets)
             # The processes' gradients are averaged, but losses are sums over pictures.
             loss = terms["loss"] * distributed.processes()
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

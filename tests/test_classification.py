@@ -38,7 +38,7 @@ def loader(tmp_path: Path) -> DataLoader[Any]:
 def test_predictions_keep_the_order_of_the_data_set(loader: DataLoader[Any]) -> None:
     model = _model()
     scores = predict(model, loader, CPU)
-    images = torch.cat([batch.images for batch in loader])
+    images = torch.cat([batch.to(CPU).images for batch in loader])
     with torch.no_grad():
         np.testing.assert_allclose(scores, model(images).sigmoid(), atol=1e-6)
     assert not model.training
@@ -52,7 +52,7 @@ def test_scores_that_are_not_finite_are_an_error(loader: DataLoader[Any]) -> Non
 
 
 def test_the_grid_coverage_is_that_of_the_pooled_features(loader: DataLoader[Any]) -> None:
-    images = torch.cat([batch.images for batch in loader])
+    images = torch.cat([batch.to(CPU).images for batch in loader])
     with torch.no_grad():
         features = _model().eval().pooled_features(images)
     high = features.median().item()

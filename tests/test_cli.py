@@ -299,6 +299,32 @@ def test_the_options_beside_the_recipe_train_together(
     assert float(_rows(tmp_path / "log.csv")[0]["val_outside_grid"]) < 100
 
 
+def test_a_cache_changes_neither_training_nor_validation(
+    trained: tuple[Path, str],
+    validated: tuple[Path, subprocess.CompletedProcess[str]],
+    tiny_set: Path,
+    run_here: Script,
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / "cache"
+    arguments = (*data_flags(tiny_set), "--cache-dir", cache)
+    for output in (tmp_path / "first", tmp_path / "second"):  # empty and full
+        done = run_here("train.py", *arguments, *SMALL, "--epochs", 4, "--output-path", output)
+        assert done.status == 0, done.errors
+        rows = [_rows(folder / "log.csv") for folder in (output, trained[0])]
+        for found, expected in zip(*rows, strict=True):
+            assert {**found, "seconds": ""} == {**expected, "seconds": ""}
+        assert len([path for path in cache.rglob("*") if path.is_file()]) == 18
+    done = run_here(
+        *("val.py", "--ckpt-path", trained[0] / "model-highest.ckpt", *arguments, "--device"),
+        *("cpu", "--output", tmp_path / "report", "-b", 4, "-j", 1),
+    )
+    assert done.status == 0, done.errors
+    predictions = [folder / "predictions.csv" for folder in (tmp_path / "report", validated[0])]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+    assert len([path for path in cache.rglob("*") if path.is_file()]) == 18  # the training's own
+
+
 # Wrong input: one readable line on standard error, status 2, nothing written.
 
 
@@ -324,6 +350,7 @@ def test_the_options_beside_the_recipe_train_together(
         (("--model-kwargs", "num_classes=5"), "'num_classes' is a setting of its own"),
         (("--device", "meta"), "'meta' cannot train"),
         (("--image-size", "32", "--batch-size", "1"), "batch norm cannot work"),
+        (("--cache-dir", "train.py"), "folder train.py cannot be created"),
         (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
     ],
 )
@@ -363,6 +390,7 @@ def test_required_flags_are_asked_for(run_here: Script) -> None:
         (("--split", "test"), "has no image in the split 'test'"),
         (("--split", "valid"), "invalid choice: 'valid'"),
         (("--thre", "2"), "must be from 0 to 1"),
+        (("--cache-dir", "train.py"), "folder train.py cannot be created"),
     ],
 )
 def test_validation_refuses_wrong_input(

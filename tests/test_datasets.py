@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from torch import Tensor
 
@@ -91,10 +95,12 @@ def test_batches_depend_on_seed_and_epoch_but_not_on_workers(tmp_path: Path) -> 
 
 
 def test_every_picture_gets_a_generator_of_its_own(tmp_path: Path) -> None:
-    def draw(_image: Image.Image, rng: random.Random) -> Tensor:
-        return torch.tensor([rng.random()])
+    class Draw(EvalTransform):
+        def __call__(self, image: Image.Image, rng: random.Random | None = None) -> Tensor:
+            assert rng is not None
+            return torch.tensor([image.width + rng.random()])
 
-    dataset = ImageDataset(_pictures(tmp_path, 8), NoTargets(8), draw)
+    dataset = ImageDataset(_pictures(tmp_path, 8), NoTargets(8), Draw(4))
     drawn = torch.cat([batch.images for batch in _batches(dataset, epoch=0)])
     assert len(set(drawn.flatten().tolist())) == 8
 
@@ -105,6 +111,7 @@ def test_unreadable_pictures_travel_as_sentences(tmp_path: Path) -> None:
     dataset = ImageDataset(paths, NoTargets(4), EvalTransform(16))
     batches = _batches(dataset, epoch=0, batch_size=4)
     assert batches[0].images.shape == (3, 3, 16, 16)
+    assert batches[0].images.dtype == torch.uint8
     assert len(batches[0].failures) == 1
     assert str(paths[2]) in batches[0].failures[0]
 
@@ -114,6 +121,46 @@ def test_a_batch_of_unreadable_pictures_is_empty(tmp_path: Path) -> None:
     batch = _batches(dataset, epoch=0)[0]
     assert len(batch.images) == 0
     assert len(batch.failures) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_become_normalised_floats_on_their_device(tmp_path: Path, workers: int) -> None:
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+    dataset = ImageDataset(_pictures(tmp_path, 3), NoTargets(3), EvalTransform(16, mean, std))
+    loader = make_loader(dataset, batch_size=3, workers=workers)
+    (batch,) = [batch.to(torch.device("cpu")) for batch in loader]
+    for number, image in enumerate(batch.images):
+        colour = torch.tensor([number * 20, 255 - number * 20, 60]) / 255
+        expected = (colour - torch.tensor(mean)) / torch.tensor(std)
+        torch.testing.assert_close(image, expected.view(3, 1, 1).expand(3, 16, 16))
+    again = batch.to(torch.device("cpu"))  # what is float already stays as it is
+    assert torch.equal(again.images, batch.images)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so")
+def test_freed_memory_is_kept() -> None:
+    # In a process of its own: whether memory is kept depends on what was freed before.
+    script = """
+import resource, sys
+import numpy as np
+from helper_functions.datasets import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pictures = [np.ones(300_000) for _ in range(16)]  # 37 MiB, 9,400 pages
+    del pictures
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        way: int(
+            subprocess.run(
+                [sys.executable, "-c", script, way], capture_output=True, check=True, cwd=ROOT
+            ).stdout
+        )
+        for way in ("keep", "give")
+    }
+    assert 10 * faults["keep"] + 10 < faults["give"]
 
 
 def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.optim import make_optimizer, make_scheduler
 from helper_functions.stopping import Stopped, StopRequest
 from helper_functions.training_log import TrainingLog
+from helper_functions.transforms import EvalTransform
 
 
 def test_one_cycle_follows_the_golden_schedule() -> None:
@@ -94,8 +95,10 @@ class _Regression:
         return {"loss": error, "rmse": error.detach().sqrt()}
 
 
-def _mean(image: Image.Image, rng: random.Random) -> Tensor:
-    return torch.tensor(image.resize((1, 1)).getpixel((0, 0))) / 255 + rng.random() * 0.01
+class _Mean(EvalTransform):
+    def __call__(self, image: Image.Image, rng: random.Random | None = None) -> Tensor:
+        assert rng is not None
+        return torch.tensor(image.resize((1, 1)).getpixel((0, 0))) / 255 + rng.random() * 0.01
 
 
 def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
@@ -117,7 +120,7 @@ def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
         "evaluate": lambda judged: {"score": next(judged.parameters()).abs().mean().item()},
         "metric": "score",
         "loader": make_loader(
-            ImageDataset(paths, targets, _mean), batch_size=3, workers=0, shuffle=True
+            ImageDataset(paths, targets, _Mean(1)), batch_size=3, workers=0, shuffle=True
         ),
         "optimizer": optimizer,
         "scheduler": make_scheduler(optimizer, epochs * 4),
@@ -312,7 +315,7 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path) -> None:
         model = nn.Linear(3, 1)
         optimizer = make_optimizer(model, 0.05, 0.0)
         loader = make_loader(
-            ImageDataset(paths, targets, _mean), batch_size=batch_size, workers=0, shuffle=True
+            ImageDataset(paths, targets, _Mean(1)), batch_size=batch_size, workers=0, shuffle=True
         )
         trainer = _trainer(
             *(tmp_path, tmp_path / name),

@@ -9,20 +9,25 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import PIL
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
+from torch import Tensor
 
 from helper_functions import transforms
 from helper_functions.errors import UserError
 from helper_functions.transforms import (
     POLICY,
     EvalTransform,
+    Normalise,
+    Resize,
     TrainTransform,
     cutout,
+    fast_resize,
     rand_augment,
     resize,
-    to_tensor,
+    to_pixels,
 )
 
 # torchvision ships no types, so it is imported by name.
@@ -41,6 +46,11 @@ def ramp() -> Image.Image:
     values = np.arange(256, dtype=np.uint8)
     channels = np.stack([values, values[::-1], np.roll(values, 99)], axis=-1)
     return Image.fromarray(channels.reshape(16, 16, 3))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """The picture as the model sees it, float32 (3, H, W)."""
+    return Normalise()(to_pixels(image))
 
 
 def array(image: Image.Image) -> np.ndarray:
@@ -73,11 +83,42 @@ def test_to_tensor_equals_torchvision(size: tuple[int, int]) -> None:
     assert torch.equal(tensor, reference.to_tensor(image))
 
 
-def test_to_tensor_owns_its_memory() -> None:
+def test_pixels_own_their_memory() -> None:
     image = ramp()
     before = array(image)
-    to_tensor(image).zero_()
+    pixels = to_pixels(image)
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 16, 16))
+    assert pixels.is_contiguous()
+    pixels.zero_()
     np.testing.assert_array_equal(array(image), before)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_levels_become_the_same_floats_on_every_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA here")
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 3, 1, 1)
+    shares = (levels / np.float32(255)).astype(np.float32)
+    moments = np.array([mean, std], np.float32).reshape(2, 3, 1, 1)
+    normalised = (shares - moments[0]) / moments[1]
+    pixels = torch.from_numpy(levels).to(device)
+    np.testing.assert_array_equal(Normalise()(pixels).cpu(), shares)
+    np.testing.assert_array_equal(Normalise(mean, std)(pixels).cpu(), normalised)
+    np.testing.assert_array_equal(pixels.cpu(), levels)
+    with torch.inference_mode():
+        Normalise(std, mean)(pixels)
+    weight = torch.ones(1, device=device, requires_grad=True)  # constants made in inference mode
+    (gradient,) = torch.autograd.grad((Normalise(std, mean)(pixels) * weight).sum(), weight)
+    assert gradient.isfinite()  # must serve in training too
+
+
+def test_a_normalised_batch_stays_in_the_order_of_memory() -> None:
+    pixels = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        values = Normalise([0.5] * 3, [0.5] * 3)(pixels.contiguous(memory_format=layout))
+        assert values.is_contiguous(memory_format=layout)
+        assert values.dtype == torch.float32
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -86,6 +127,36 @@ def test_resize_equals_torchvision(size: tuple[int, int], side: int) -> None:
     image = noise(*size)
     expected = reference.resize(image, [side, side], reference.InterpolationMode.BILINEAR)
     np.testing.assert_array_equal(array(resize(image, side)), array(expected))
+
+
+@pytest.mark.parametrize("size", [*SIZES, (304, 304), (640, 360)])
+@pytest.mark.parametrize("side", [1, 24, 64, 224])
+def test_the_fast_resize_is_at_most_one_level_away(size: tuple[int, int], side: int) -> None:
+    image = noise(*size)
+    before = array(image)
+    fast = fast_resize(image, side)
+    assert (fast.size, fast.mode) == ((side, side), "RGB")
+    difference = array(fast) - array(resize(image, side))
+    assert np.abs(difference).max() <= 1
+    if min(size) > 100 and side > 100:
+        assert (difference != 0).mean() < 0.01
+        assert abs(difference.mean()) < 0.002  # no brighter and no darker
+    np.testing.assert_array_equal(array(image), before)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_picture_of_the_right_size_is_not_resized(fast: bool) -> None:
+    image = noise(24, 24)
+    assert Resize(24, fast)(image) is image
+    np.testing.assert_array_equal(array(fast_resize(image, 24)), array(image))
+    assert Resize(24, fast)(noise(24, 23)).size == (24, 24)
+
+
+def test_what_decides_the_pixels_of_a_resize() -> None:
+    described = {str(Resize(side, fast)) for side in (24, 25) for fast in (False, True)}
+    assert len(described) == 4
+    assert any(PIL.__version__ in text for text in described)
+    assert any(torch.__version__ in text for text in described)
 
 
 def test_resize_is_the_antialiased_bilinear_of_the_textbook() -> None:
@@ -324,6 +395,16 @@ def test_sharpness(index: int) -> None:
     assert_outcomes("sharpness", noise(30, 20), index, blends(smooth, noise(30, 20), index), atol=2)
 
 
+@pytest.mark.parametrize("size", [(30, 20), (224, 224), (1, 1), (2, 5), (5, 2), (3, 3)])
+@pytest.mark.parametrize("index", range(1, 10))
+def test_sharpness_equals_pillows(size: tuple[int, int], index: int) -> None:
+    image = noise(*size)
+    sharpen = ImageEnhance.Sharpness(image).enhance
+    factors = (1 - 0.1 * index, 1 + 0.1 * index)
+    expected = {array(sharpen(factor)).tobytes() for factor in factors}
+    assert {found.tobytes() for found in outcomes("sharpness", image, index)} == expected
+
+
 def test_autocontrast() -> None:
     values = array(noise(30, 20)) // 3 + [10, 60, 100]
     image = Image.fromarray(values.astype(np.uint8))
@@ -389,6 +470,28 @@ def test_shear(axis: str, index: int) -> None:
         slopes.append(np.polyfit(np.arange(64), centres, 1)[0])
     slope = 0.3 * index / 9
     np.testing.assert_allclose(sorted(slopes), [-slope, slope], atol=0.01)
+
+
+@pytest.mark.parametrize("index", range(1, 10))
+@pytest.mark.parametrize("size", [(224, 224), (60, 40), (40, 60), (1, 1), (300, 2), (2, 300)])
+def test_shear_equals_pillows_affine_transform(size: tuple[int, int], index: int) -> None:
+    image = Image.blend(noise(*size), noise(*size, seed=1).resize((2, 2)).resize(size), 0.6)
+    for axis in ("x", "y"):
+        for found in outcomes(f"shear_{axis}", image, index):
+            differences = []
+            for slope in (-0.3 * index / 9, 0.3 * index / 9):
+                matrix = (1, slope, 0, 0, 1, 0) if axis == "x" else (1, 0, 0, slope, 1, 0)
+                expected = image.transform(
+                    image.size,
+                    Image.Transform.AFFINE,
+                    matrix,
+                    Image.Resampling.BICUBIC,
+                    fillcolor=(128, 128, 128),
+                )
+                differences.append(np.abs(found - array(expected)))
+            nearest = min(differences, key=np.mean)
+            assert nearest.max() <= 1  # Both cut fractions off: a whole number is one or the next.
+            assert (nearest > 0).mean() < 0.01
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])
@@ -472,9 +575,7 @@ def test_any_picture_passes(size: tuple[int, int], image_size: int) -> None:
     for seed in range(60):
         tensor = TrainTransform(image_size, horizontal_flip=True)(image, random.Random(seed))
         assert tensor.shape == (3, image_size, image_size)
-        assert tensor.dtype == torch.float32
-        assert tensor.min() >= 0
-        assert tensor.max() <= 1
+        assert tensor.dtype == torch.uint8
     np.testing.assert_array_equal(array(image), before)
 
 
@@ -500,29 +601,29 @@ def test_order_of_the_released_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(transforms, "cutout", fake_cutout)
     monkeypatch.setattr(transforms, "rand_augment", fake_rand_augment)
-    tensor = TrainTransform(20)(noise(50, 30), random.Random(0))
+    pixels = TrainTransform(20)(noise(50, 30), random.Random(0))
     assert calls == [("cutout", (20, 20), 0.5), ("rand_augment", (20, 20))]
-    assert torch.equal(tensor, EvalTransform(20)(noise(50, 30)))
+    assert torch.equal(pixels, to_pixels(fast_resize(noise(50, 30), 20)))
 
 
 def test_switches() -> None:
     image = noise(50, 30)
-    plain = EvalTransform(20)(image)
+    resized = fast_resize(image, 20)
     off = TrainTransform(20, cutout_factor=0, rand_augment=False)
     only_cutout = TrainTransform(20, cutout_factor=0.2, rand_augment=False)
     only_policy = TrainTransform(20, cutout_factor=0)
     for seed in range(30):
-        assert torch.equal(off(image, random.Random(seed)), plain)
-        painted = cutout(resize(image, 20), random.Random(seed), 0.2)
-        assert torch.equal(only_cutout(image, random.Random(seed)), to_tensor(painted))
-        augmented = rand_augment(resize(image, 20), random.Random(seed))
-        assert torch.equal(only_policy(image, random.Random(seed)), to_tensor(augmented))
+        assert torch.equal(off(image, random.Random(seed)), to_pixels(resized))
+        painted = cutout(resized, random.Random(seed), 0.2)
+        assert torch.equal(only_cutout(image, random.Random(seed)), to_pixels(painted))
+        augmented = rand_augment(resized, random.Random(seed))
+        assert torch.equal(only_policy(image, random.Random(seed)), to_pixels(augmented))
 
 
 def test_flip_mirrors_half_of_the_pictures() -> None:
     image = noise(20, 20)
     transform = TrainTransform(20, cutout_factor=0, rand_augment=False, horizontal_flip=True)
-    plain, rng = to_tensor(image), random.Random(0)
+    plain, rng = to_pixels(image), random.Random(0)
     mirrored = 0
     for _ in range(400):
         tensor = transform(image, rng)
@@ -536,11 +637,14 @@ def test_eval_transform() -> None:
     resized = reference.to_tensor(
         reference.resize(noise(50, 30), [20, 20], reference.InterpolationMode.BILINEAR)
     )
-    assert torch.equal(EvalTransform(20)(noise(50, 30)), resized)
-    normalised = EvalTransform(20, mean, std)(noise(50, 30))
+    plain, transform = EvalTransform(20), EvalTransform(20, mean, std)
+    assert torch.equal(plain.normalise(plain(noise(50, 30))), resized)
+    normalised = transform.normalise(transform(noise(50, 30)))
     torch.testing.assert_close(normalised, reference.normalize(resized, list(mean), list(std)))
     train = TrainTransform(20, mean, std, cutout_factor=0, rand_augment=False)
-    assert torch.equal(train(noise(50, 30), random.Random(0)), normalised)
+    pixels = train(noise(20, 20), random.Random(0))
+    assert torch.equal(pixels, plain(noise(20, 20)))
+    assert torch.equal(train.normalise(pixels), transform.normalise(pixels))
 
 
 @pytest.mark.parametrize("size", [0, -1])
