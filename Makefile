@@ -1,6 +1,7 @@
 # make demo    set up, make the built-in forest data, train and validate a small model, say where
 # make test    set up and run the tests
 # make check   set up, lint and type-check
+# make ablation  measure what each part of VoLUNet is worth (hours): runs/ablation/*/results.md
 # make figures redraw images/ (the curve needs `make demo` first)
 
 PYTHON ?= python3
@@ -12,7 +13,11 @@ DEMO := runs/demo
 TILES := 480
 EPOCHS := 14
 
-.PHONY: demo test check figures clean
+# For `make ablation`: the photographs, and weights for MobileNetV2 as flags of train.py.
+AQUARIUM :=
+AQUARIUM_FLAGS := --pretrained
+
+.PHONY: demo test check ablation figures clean
 
 $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,6 +45,16 @@ check: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+ablation: $(INSTALLED)
+	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles 480
+	$(RUN) -m helper_functions.experiments forest --img_dir $(DEMO)/data/images \
+		--csv_path $(DEMO)/data/splits.csv --mask_dir $(DEMO)/data/masks \
+		--output runs/ablation/forest
+ifneq ($(AQUARIUM),)
+	$(RUN) -m helper_functions.experiments aquarium --img_dir $(AQUARIUM)/images \
+		--csv_path $(AQUARIUM)/splits.csv --output runs/ablation/aquarium -- $(AQUARIUM_FLAGS)
+endif
 
 figures: $(INSTALLED)
 	$(RUN) -m helper_functions.figures --log $(DEMO)/train/log.csv --output images
