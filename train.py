@@ -7,10 +7,12 @@ import hashlib
 import inspect
 import math
 import os
+import random
 import warnings
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -88,7 +90,9 @@ def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
         return read_checkpoint(previous)
     if args.resume == "last":
         raise UserError(f"There is nothing to resume: {last} does not exist.")
-    if (last.is_file() or (args.output_path / BEST).is_file()) and not args.overwrite:
+    started = args.resume == "auto"  # may have been stopped before its first last.ckpt
+    best = args.output_path / BEST
+    if (last.is_file() or (best.is_file() and not started)) and not args.overwrite:
         raise UserError(
             f"{args.output_path} already holds a run; continue it with --resume, replace it with "
             f"--overwrite, or choose another --output-path."
@@ -313,6 +317,13 @@ def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], table: Spli
             )
 
 
+def seed_all(seed: int) -> None:
+    """Seed every global generator; ours draw from the first only, libraries may from the others."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+
+
 def be_deterministic() -> None:
     """Use only algorithms whose results repeat to the last bit."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -320,12 +331,14 @@ def be_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def start_folder(args: argparse.Namespace, settings: dict[str, Any], *, resuming: bool) -> None:
+def start_folder(
+    args: argparse.Namespace, settings: dict[str, Any], fingerprint: str, *, resuming: bool
+) -> None:
     """Write a run's settings; a new run's folder holds no files of an old one."""
     if not resuming:
         for name in (BEST, LAST, LAST_BUT_ONE, "log.csv"):  # of the run to overwrite
             (args.output_path / name).unlink(missing_ok=True)
-        record = {**settings, "provenance": provenance()}
+        record = {**settings, "data_hash": fingerprint, "provenance": provenance()}
         write_text(args.output_path / "args.yaml", yaml.safe_dump(record, sort_keys=False))
 
 
@@ -333,25 +346,28 @@ def train(args: argparse.Namespace, device: torch.device, lock: FolderLock | Non
     """A whole run, in one of the processes that share it; the main one holds the lock."""
     checkpoint = find_checkpoint(args)
     resolve_settings(args, device)
-    torch.manual_seed(args.seed)
+    seed_all(args.seed)
 
     table = read_split_table(args.csv_path)
     check_class_count(args, table)
     args.num_classes = len(table.classes)
     settings = {**cli.plain_settings(args), "processes": distributed.processes()}
+    best = args.output_path / BEST
     if checkpoint is not None:
         check_same_run(checkpoint, settings, table)
+    elif best.is_file() and not args.overwrite:  # of a run that was stopped in its first epoch
+        check_same_run(read_checkpoint(best), settings, table)
     stop = StopRequest()
     resuming = checkpoint is not None
     trainer = make_trainer(args, table, device, settings, stop, resuming)
     if distributed.rank():  # equal weights, but dropout of its own
-        torch.manual_seed(args.seed + distributed.rank())
+        seed_all(args.seed + distributed.rank())
     if checkpoint is not None:
         trainer.resume(checkpoint)
     if lock is not None:
         make_folder(args.output_path)
         lock.claim()
-        start_folder(args, settings, resuming=resuming)
+        start_folder(args, settings, data_hash(table), resuming=resuming)
     stop.listen()
     trainer.fit()
     if distributed.is_main():

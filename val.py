@@ -8,8 +8,9 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ from helper_functions.datasets import (
 from helper_functions.engine import resolve_amp, resolve_device
 from helper_functions.errors import UserError
 from helper_functions.files import make_folder
-from helper_functions.images import find_images
+from helper_functions.images import ImageError, decode_problems, find_images
 from helper_functions.masks import MaskFolder
 from helper_functions.metrics import baselines, evaluate, per_class_table
 from helper_functions.regions import RegionRecorder, region_metrics
@@ -43,6 +44,8 @@ from helper_functions.splits import ALL, SPLITS, SplitTable, read_split_table
 from helper_functions.transforms import EvalTransform
 from models import VoLUNet
 
+T = TypeVar("T")
+
 
 def parse_args() -> argparse.Namespace:
     """The command line; what it leaves open comes from the checkpoint."""
@@ -56,6 +59,11 @@ def parse_args() -> argparse.Namespace:
     cli.add_data_flags(parser, csv_required=False)
     parser.add_argument(
         "--split", choices=(*SPLITS, ALL), default="val", help="rows to validate (default: val)"
+    )
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out pictures that cannot be read, and list them (default: stop at the first)",
     )
     parser.add_argument(
         "--mask-dir",
@@ -156,6 +164,26 @@ def score(
     return predict(scorer, loader, device, resolve_amp(args.amp, device))
 
 
+def leave_out(
+    items: Sequence[T], problems: Sequence[ImageError | None]
+) -> tuple[list[T], list[str]]:
+    """Leave out what has a problem, and say so.
+
+    Returns:
+        The items without one, and a sentence on each of the others.
+
+    Raises:
+        UserError: If nothing is left.
+    """
+    kept = [item for item, problem in zip(items, problems, strict=True) if problem is None]
+    sentences = [str(problem) for problem in problems if problem is not None]
+    for sentence in sentences:
+        print(f"Left out: {sentence}")
+    if not kept:
+        raise UserError(f"None of the {len(items)} pictures can be read. {sentences[0]}")
+    return kept, sentences
+
+
 def validate(
     args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
 ) -> None:
@@ -164,6 +192,11 @@ def validate(
     classes = class_names(checkpoint, table)
     samples = table.split(args.split)
     targets = MultiHotTargets(samples, classes, table.path).matrix()
+    skipped: list[str] = []
+    if args.skip_bad:
+        problems = decode_problems([args.img_dir / sample.filename for sample in samples])
+        samples, skipped = leave_out(samples, problems)
+        targets = MultiHotTargets(samples, classes, table.path).matrix()
     paths = image_paths(samples, args.img_dir, args.csv_path)
     filenames = [sample.filename for sample in samples]
     regions: dict[str, Any] = {}
@@ -185,6 +218,7 @@ def validate(
         **regions,
         "classes": classes,
         "split": args.split,
+        "skipped": skipped,
         "checkpoint": str(args.ckpt_path),
         "csv_path": str(args.csv_path),
     }
@@ -202,6 +236,8 @@ def predict_folder(
     """Score every image below a folder and write the predictions."""
     classes = class_names(checkpoint, None)
     paths = find_images(args.img_dir)
+    if args.skip_bad:
+        paths, _ = leave_out(paths, decode_problems(paths))
     scores = score(args, checkpoint, model, paths)
     make_folder(output)
     names = [path.relative_to(args.img_dir).as_posix() for path in paths]

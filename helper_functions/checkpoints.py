@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,17 +65,38 @@ class Checkpoint:
             UserError: If settings and tensors do not belong together.
         """
         settings, state = self["settings"], self["model"]
+        self._check_head_sizes()
         try:
             model = create_model(**{**settings, "norm": DEFAULT})
             if settings.get("norm") == INPLACE_ABN:
                 state = to_batch_norm(state, model)
             model.load_state_dict(state)
-        except (ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "too little memory"
             raise UserError(
                 f"The checkpoint {self.path} does not describe a usable model: {reason}"
             ) from error
         return model.eval()
+
+    def _check_head_sizes(self) -> None:
+        """Compare the sizes that the settings give the head with its tensors.
+
+        Before anything of that size is allocated: a damaged file may ask for a billion classes.
+        """
+        settings, state = self["settings"], self["model"]
+        size = settings.get("kan_grid_size", 5) + 2 * settings.get("kan_spline_order", 3) + 1
+        expected = [
+            ("head.weight", 0, self.num_classes),
+            ("head.layers.0.base_weight", 0, self.num_classes),
+            ("head.layers.0.grid", 1, size),
+        ]
+        for name, axis, length in expected:
+            if name in state and state[name].shape[axis : axis + 1] != (length,):
+                raise UserError(
+                    f"The checkpoint {self.path} does not describe a usable model: by its settings "
+                    f"the length of {name} is {length}, but its shape is "
+                    f"{tuple(state[name].shape)}."
+                )
 
 
 def library_versions() -> dict[str, str]:
@@ -85,6 +107,19 @@ def library_versions() -> dict[str, str]:
         "timm": timm.__version__,
         "numpy": np.__version__,
     }
+
+
+def _canonical(value: Any) -> Any:
+    """The same plain data as fresh objects with interned strings.
+
+    Pickle writes an object that it has met before as a reference, so without this the bytes of a
+    file would tell whether its parts were computed or loaded.
+    """
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_canonical(item) for item in value])
+    return sys.intern(value) if type(value) is str else value
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -98,7 +133,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         "format_version": FORMAT_VERSION,
         "versions": library_versions(),
     }
-    write_atomically(path, lambda file: torch.save({**stamp, **content}, file))
+    whole = _canonical({**stamp, **content})
+    write_atomically(path, lambda file: torch.save(whole, file))
 
 
 def keep_previous(path: Path, previous: Path) -> None:

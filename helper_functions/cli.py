@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from helper_functions.errors import TrainingFailed, UserError
+from helper_functions.files import free_space
 from helper_functions.presets import PRESETS
 from helper_functions.stopping import Stopped
 from models.vdsm import VARIANTS
@@ -191,6 +192,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except OSError as error:
-        print(f"{script}: error: {error}.", file=sys.stderr)
+        room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""
+        print(f"{script}: error: {error}{room}.", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)

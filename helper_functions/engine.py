@@ -458,7 +458,7 @@ class Trainer:
         self.notice_bad_steps(wait=True)
         content = self.content(metrics)
         content["training"] = {
-            "position": asdict(self.position),
+            "position": {**asdict(self.position), "seconds": 0.0},  # equal runs, equal files
             **self.stepper.state_dict(),
             "random_states": distributed.gather(random_states()),
             "sums": distributed.gather(self.position.sums),

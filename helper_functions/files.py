@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from helper_functions.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def make_folder(folder: Path) -> None:
@@ -26,7 +29,10 @@ def make_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """Claims an output folder while a block runs, and until the process ends, however it ends.
+    """Claims an output folder while a block runs, and at most until the process ends.
+
+    The lock is the process's own (POSIX ``fcntl``): unlike ``flock`` it does not live on in loader
+    processes when the run is killed. Where the system has none, runs are not kept apart.
 
     Args:
         folder: Claimed at once if it exists, else by ``claim`` once it does.
@@ -34,7 +40,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lock = FileLock(folder / ".lock", timeout=0)
+        self.file: BinaryIO | None = None
 
     def __enter__(self) -> FolderLock:
         if self.folder.is_dir():
@@ -42,7 +48,8 @@ class FolderLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lock.release(force=True)
+        if self.file is not None:
+            self.file.close()
 
     def claim(self) -> None:
         """Claim the folder, unless that is done.
@@ -50,16 +57,20 @@ class FolderLock:
         Raises:
             UserError: If another process has claimed it, or it cannot be written to.
         """
+        if self.file is not None or fcntl is None:
+            return
         try:
-            self.lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"Another run is at work in {self.folder}; wait for it, stop it, or choose another "
-                f"folder."
-            ) from None
+            self.file = (self.folder / ".lock").open("wb")
         except OSError as error:
             raise UserError(
                 f"The folder {self.folder} cannot be written to: {error.strerror}."
+            ) from error
+        try:
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"Another run is at work in {self.folder}; wait for it, stop it, or choose another "
+                f"folder."
             ) from error
 
 
@@ -91,6 +102,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: b
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # a failed sync does not know its file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from tqdm import tqdm
 
 from helper_functions.errors import UserError
 
@@ -101,6 +103,19 @@ def image_problem(path: Path) -> ImageError | None:
                 return None
     except Exception as error:
         return ImageError(path, _reason(error))
+
+
+def decode_problems(paths: Sequence[Path]) -> list[ImageError | None]:
+    """What keeps each file from being read, found by decoding it."""
+
+    def problem(path: Path) -> ImageError | None:
+        try:
+            read_image(path)
+        except ImageError as error:
+            return error
+        return None
+
+    return [problem(path) for path in tqdm(paths, desc="decoding", disable=None, leave=False)]
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -16,6 +16,11 @@ from helper_functions.files import write_text
 _LISTED = 10  # classes named in the summary before it shortens
 
 
+def as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: a leading = + - @ gets an apostrophe."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
 def write_predictions(
     path: Path, filenames: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]
 ) -> None:
@@ -27,14 +32,15 @@ def write_predictions(
         classes: K names.
         scores: (N, K) probabilities.
     """
-    table = pd.DataFrame(scores, columns=list(classes))
-    table.insert(0, "filename", list(filenames), allow_duplicates=True)
+    table = pd.DataFrame(scores, columns=[as_text(name) for name in classes])
+    names = [as_text(name) for name in filenames]
+    table.insert(0, "filename", names, allow_duplicates=True)
     write_text(path, table.to_csv(index=False, float_format="%.9g"))
 
 
 def write_per_class(path: Path, classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> None:
     """Write one row a class: support, AP, precision, recall, F1 (percent), predicted."""
-    frame = pd.DataFrame({"class": list(classes), **table})
+    frame = pd.DataFrame({"class": [as_text(name) for name in classes], **table})
     write_text(path, frame.to_csv(index=False, float_format="%.4f"))
 
 

@@ -20,6 +20,9 @@ from helper_functions.errors import UserError
 SPLITS = ("train", "val", "test")
 ALL = "all"  # asks for every row, as in the original code
 COLUMNS = ("filename", "label", "split")
+MAX_BYTES = 2_000_000_000
+
+_WRAPPING = re.compile(r"""^[\s\[\]()'"]+|[\s\[\]()'"]+$""")  # what surrounds a name
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def parse_labels(cell: str) -> tuple[str, ...]:
     if isinstance(value, (list, tuple, set)) and all(isinstance(name, str) for name in value):
         names = [name.strip() for name in value]
     else:
-        names = [part.strip(" \t\r\n[]()'\"") for part in cell.split(",")]
+        names = [_WRAPPING.sub("", part) for part in cell.split(",")]
     return tuple(dict.fromkeys(name for name in names if name))
 
 
@@ -145,6 +148,12 @@ def read_split_table(path: Path) -> SplitTable:
     """
     if not path.is_file():
         raise UserError(f"The split CSV {path} does not exist; check --csv_path.")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{path} has {size / 1e9:.1f} GB, but a split CSV of a million pictures has 0.1. "
+            f"Is it the right file?"
+        )
     rows = _read_rows(path)
     first = next(rows, None)
     if first is None:
