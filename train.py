@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import inspect
+import json
 import math
 import os
 import random
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -38,8 +40,13 @@ from helper_functions.engine import (
     resolve_device,
 )
 from helper_functions.errors import UserError
-from helper_functions.figures import draw_curves
 from helper_functions.files import FolderLock, make_folder, write_text
+from helper_functions.monitoring import (
+    TensorBoardWatcher,
+    Watcher,
+    watch_curves,
+    watch_with_wandb,
+)
 from helper_functions.optim import make_optimizer, make_scheduler
 from helper_functions.presets import PRESETS
 from helper_functions.provenance import provenance
@@ -57,7 +64,7 @@ FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite"),
     *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
     *("grad_checkpointing", "compile", "max_bad_steps", "save_every_steps", "save_every_minutes"),
-    *("keep_all", "cache_dir"),
+    *("keep_all", "cache_dir", "tensorboard", "wandb", "test_split"),
 }
 
 
@@ -213,6 +220,25 @@ def fit_grid_to_data(
     fit_grid(model, make_loader(first, batch_size=args.batch_size, workers=args.workers), device)
 
 
+def make_watchers(
+    args: argparse.Namespace,
+    settings: dict[str, Any],
+    classes: Sequence[str],
+    train_set: ImageDataset,
+    evaluation: Evaluation,
+) -> list[Watcher]:
+    """Who looks on after each epoch; in the main process."""
+    if not distributed.is_main():
+        return []
+    output = args.output_path
+    watchers = [watch_curves(output / "log.csv", output / "curves.png")]
+    if args.tensorboard:
+        watchers.append(TensorBoardWatcher(output / "events", classes, train_set, evaluation))
+    if args.wandb:
+        watchers.append(watch_with_wandb(output, settings))
+    return watchers
+
+
 def make_trainer(
     args: argparse.Namespace,
     table: SplitTable,
@@ -254,6 +280,7 @@ def make_trainer(
     optimizer = make_optimizer(model, args.lr, args.weight_decay, {"head": args.head_lr_factor})
     if args.kan_grid_update and not resuming:
         fit_grid_to_data(args, train_set, plain, model, device)
+    evaluation = Evaluation(val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop)
     asl = AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip)
     parts = args.accum_steps * distributed.processes()
     steps = args.epochs * math.ceil(len(train_loader) / args.accum_steps)
@@ -264,7 +291,7 @@ def make_trainer(
     return Trainer(
         model=model,
         objective=ClassificationObjective(asl, args.nms_weight, parts),
-        evaluate=Evaluation(val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop),
+        evaluate=evaluation,
         metric="mAP",
         loader=train_loader,
         optimizer=optimizer,
@@ -298,6 +325,8 @@ def make_trainer(
             save_steps=args.save_every_steps,
             save_minutes=args.save_every_minutes,
         ),
+        patience=args.patience,
+        watchers=make_watchers(args, settings, table.classes, train_set, evaluation),
         stop=stop,
     )
 
@@ -329,6 +358,26 @@ def be_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+def report_test_split(args: argparse.Namespace, table: SplitTable, device: torch.device) -> None:
+    """Score the best checkpoint on a split that had no part in choosing it."""
+    plain = EvalTransform(args.image_size, args.mean, args.std)
+    test_set, targets = make_dataset(args, table, args.test_split, plain, cache=None)
+    loader = make_loader(
+        test_set,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        rank=distributed.rank(),
+        processes=distributed.processes(),
+    )
+    amp = resolve_amp(args.amp, device)
+    evaluation = Evaluation(loader, targets.matrix(), device=device, amp=amp)
+    metrics = evaluation(read_checkpoint(args.output_path / BEST).model().to(device))
+    if distributed.is_main():
+        text = json.dumps({"split": args.test_split, **metrics}, indent=2)
+        write_text(args.output_path / "test.json", text + "\n")
+    print(f"mAP {metrics['mAP']:.2f} on the split {args.test_split} (see test.json).")
 
 
 def start_folder(
@@ -370,8 +419,8 @@ def train(args: argparse.Namespace, device: torch.device, lock: FolderLock | Non
         start_folder(args, settings, data_hash(table), resuming=resuming)
     stop.listen()
     trainer.fit()
-    if distributed.is_main():
-        draw_curves(args.output_path / "log.csv", args.output_path / "curves.png")
+    if args.test_split is not None:
+        report_test_split(args, table, device)
     print(
         f"Best validation mAP {trainer.position.best:.2f} in epoch "
         f"{trainer.position.best_epoch}; checkpoints, log and curves in {args.output_path}."

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from helper_functions import distributed
 from helper_functions.datasets import EpochSampler
 from helper_functions.errors import TrainingFailed, UserError
-from helper_functions.metrics import mean_average_precision, precision_recall_f1
+from helper_functions.metrics import average_precision_per_class, precision_recall_f1
 from helper_functions.stepping import autocast
 from helper_functions.stopping import StopRequest
 from loss_functions import LocalNMSLoss
@@ -179,13 +179,15 @@ class Evaluation:
         self.device = device
         self.amp = amp
         self.stop = stop if distributed.processes() == 1 else None
+        self.per_class_ap = np.zeros(targets.shape[1])  # of the last evaluation, from 0 to 1
 
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """mAP, precision, recall and F1 at a threshold of 0.5, and the grid's coverage: percent."""
         with grid_coverage(model) as coverage:
             scores = predict(model, self.loader, self.device, self.amp, self.stop)
+        self.per_class_ap = average_precision_per_class(self.targets, scores)
         return {
-            "mAP": mean_average_precision(self.targets, scores),
+            "mAP": 100 * float(self.per_class_ap.mean()),
             **precision_recall_f1(self.targets, scores),
             **coverage,
         }

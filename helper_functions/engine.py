@@ -10,7 +10,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,8 @@ class Trainer:
         print_freq: Steps between two updates of the printed losses.
         keep_all: Keep the checkpoint of every epoch.
         tolerance: What the run survives.
+        patience: Epochs without a better score after which the run ends; 0: never.
+        watchers: Called after each epoch with the row of the log and the judged model.
         stop: Asked after each step whether a signal has come in.
     """
 
@@ -173,6 +175,8 @@ class Trainer:
         print_freq: int = 100,
         keep_all: bool = False,
         tolerance: Tolerance | None = None,
+        patience: int = 0,
+        watchers: Sequence[Callable[[dict[str, float], nn.Module], None]] = (),
         stop: StopRequest | None = None,
     ) -> None:
         if not isinstance(loader.sampler, EpochSampler):
@@ -190,6 +194,8 @@ class Trainer:
         self.print_freq = print_freq
         self.keep_all = keep_all
         self.tolerance = tolerance or Tolerance()
+        self.patience = patience
+        self.watchers = watchers
         self.stop = stop or StopRequest()
         self.average = ModelEmaV3(model, ema_decay, use_warmup=True) if ema_decay else None
         self.stepper = Stepper(
@@ -221,7 +227,7 @@ class Trainer:
         """
         try:
             with self.stop.explains(RuntimeError):  # of a loader whose workers are gone
-                while self.position.epoch < self.epochs:
+                while not self.is_finished():
                     self.train_epoch()
                     started = time.monotonic()
                     metrics = self.judge()
@@ -233,6 +239,13 @@ class Trainer:
             if self.position.step and agreed:
                 self.save_last()
             raise
+
+    def is_finished(self) -> bool:
+        """Whether the last epoch is done, or too many have brought no better score."""
+        at = self.position
+        return at.epoch >= self.epochs or (
+            self.patience > 0 and at.epoch - at.best_epoch >= self.patience
+        )
 
     def train_epoch(self) -> None:
         """Train on what is left of the epoch under way."""
@@ -333,10 +346,10 @@ class Trainer:
 
     def judge(self) -> dict[str, float]:
         """Metrics of the judged model; ``plain_...`` is the score of the weights themselves."""
-        metrics = self.evaluate(self.judged)
-        if self.average is not None:
-            metrics[f"plain_{self.metric}"] = self.evaluate(self.model)[self.metric]
-        return metrics
+        if self.average is None:
+            return self.evaluate(self.model)
+        plain = self.evaluate(self.model)[self.metric]
+        return {**self.evaluate(self.judged), f"plain_{self.metric}": plain}
 
     def skip_unreadable(self, failures: list[str]) -> None:
         """Count files that could not be read.
@@ -369,7 +382,9 @@ class Trainer:
         rate = self.stepper.scheduler.get_last_lr()[0]
         if distributed.is_main():
             tqdm.write(f"step {self.position.step}: {text}, lr {rate:.3g}", file=sys.stderr)
-        bar.set_postfix(loss=f"{means['loss']:.4g}")
+        bar.set_postfix(
+            {**{name: f"{mean:.4g}" for name, mean in means.items()}, "lr": f"{rate:.2g}"}
+        )
 
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Log an epoch, save it, and keep it as the best if it is."""
@@ -417,6 +432,11 @@ class Trainer:
         if self.keep_all:
             self.save(f"model-{at.epoch}-{score:.2f}.ckpt", self.content(metrics))
         self.save_last(metrics)
+        for watcher in self.watchers if distributed.is_main() else ():
+            try:
+                watcher(row, self.judged)
+            except OSError as error:
+                print(f"Note: the run goes on unwatched: {error}.", file=sys.stderr)
 
     def write_log(self, row: dict[str, float]) -> None:
         """Write the log; a run goes on without it."""

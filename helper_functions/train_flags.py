@@ -7,6 +7,7 @@ from pathlib import Path
 
 from helper_functions import cli
 from helper_functions.presets import RECIPES
+from helper_functions.splits import SPLITS
 from models.inplace_abn import DEFAULT, NORMS
 
 DESCRIPTION = """Train VoLUNet on pictures described by a split CSV.
@@ -153,6 +154,13 @@ def make_parser() -> cli.Parser:
         "for example 0.999; 0: off (default: 0)",
     )
     group.add_argument(
+        "--patience",
+        type=cli.number(int, 0),
+        default=0,
+        metavar="N",
+        help="end after N epochs without a better validation mAP; 0: never (default: 0)",
+    )
+    group.add_argument(
         "--accum-steps",
         type=cli.number(int, 1),
         default=1,
@@ -198,6 +206,20 @@ def make_parser() -> cli.Parser:
     )
 
     group = parser.add_argument_group("output")
+    group.add_argument(
+        "--tensorboard",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="event files in the folder events of --output-path (default: on)",
+    )
+    group.add_argument(
+        "--wandb", action="store_true", help="log to Weights & Biases, if it is installed"
+    )
+    group.add_argument(
+        "--test-split",
+        choices=SPLITS,
+        help="score the best checkpoint on this split at the end, in test.json (default: none)",
+    )
     group.add_argument(
         "--save-every-steps",
         type=cli.number(int, 0),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from conftest import SMALL, Script, data_flags
+from conftest import SMALL, Script, assert_refused, data_flags
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helper_functions.checkpoints import read_checkpoint
 from helper_functions.presets import RECIPES
+from helper_functions.training_log import TrainingLog
 
 
 def _settings(output: Path) -> dict[str, Any]:
@@ -83,3 +87,45 @@ def test_the_checkpoint_holds_the_average_and_its_score(
     )
     done = run_here("val.py", *data_flags(tiny_set), "--ckpt-path", output / "last.ckpt")
     assert done.status == 0, done.errors
+
+
+def test_a_run_can_be_watched_stopped_early_and_tested(
+    tiny_set: Path, run_here: Script, tmp_path: Path
+) -> None:
+    rows = (tiny_set / "splits.csv").read_text().splitlines()
+    rows = [row.replace(",val", ",test") if "_05" in row or "_08" in row else row for row in rows]
+    (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
+    output = tmp_path / "out"
+    done = run_here(
+        *("train.py", "--img_dir", tiny_set / "images", "--csv_path", tmp_path / "splits.csv"),
+        *(*SMALL, "--lr", 0, "--epochs", 9, "--patience", 2, "--test-split", "test"),
+        *("--deterministic", "--output-path", output),
+    )
+    assert done.status == 0, done.errors
+    torch.use_deterministic_algorithms(False)
+    log = TrainingLog(output / "log.csv").read()
+    best = max(float(row["val_mAP"]) for row in log)
+    first = next(row for row in log if float(row["val_mAP"]) == best)
+    assert int(log[-1]["epoch"]) == int(first["epoch"]) + 2 < 9
+    test = json.loads((output / "test.json").read_text())
+    assert test["split"] == "test"
+    assert f"mAP {test['mAP']:.2f} on the split test" in done.printed
+
+    events = EventAccumulator(str(output / "events"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"run/val_mAP", "run/loss", "AP/red", "AP/blue"} <= set(tags["scalars"])
+    logged = [event.value for event in events.Scalars("run/val_mAP")]
+    assert logged == pytest.approx([float(row["val_mAP"]) for row in log], rel=1e-6)
+    assert {"augmented", "splines"} <= set(tags["images"])
+    assert len(events.Images("splines")) == len(log)
+    assert (output / "curves.png").is_file()
+
+
+def test_absent_weights_and_biases_is_said_before_training(
+    tiny_set: Path, run_here: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    output = tmp_path / "out"
+    arguments = (*data_flags(tiny_set), *SMALL, "--epochs", 1, "--output-path", output)
+    assert_refused(run_here("train.py", *arguments, "--wandb"), "pip install wandb", output)
