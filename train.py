@@ -15,11 +15,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
+from torch import Tensor
 
 from helper_functions import cli, distributed
 from helper_functions.cache import PictureCache, open_cache
+from helper_functions.check_data.labels import label_notes
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.classification import ClassificationObjective, Evaluation, fit_grid
 from helper_functions.datasets import (
@@ -41,6 +44,11 @@ from helper_functions.engine import (
 )
 from helper_functions.errors import UserError
 from helper_functions.files import FolderLock, make_folder, write_text
+from helper_functions.long_tail import (
+    count_classes,
+    inverse_frequency_weights,
+    repeat_factors,
+)
 from helper_functions.monitoring import (
     TensorBoardWatcher,
     Watcher,
@@ -107,8 +115,8 @@ def find_checkpoint(args: argparse.Namespace) -> Checkpoint | None:
     return None
 
 
-def check_class_count(args: argparse.Namespace, table: SplitTable) -> None:
-    """Compare the CSV's class count with --num-classes (an error) and the preset's (a warning)."""
+def check_classes(args: argparse.Namespace, table: SplitTable) -> None:
+    """Compare the class count with --num-classes (an error) and the preset's; look at the names."""
     count = len(table.classes)
     if args.num_classes is not None and args.num_classes != count:
         raise UserError(
@@ -121,6 +129,8 @@ def check_class_count(args: argparse.Namespace, table: SplitTable) -> None:
             f"Note: {args.csv_path} names {count} classes; a complete {args.dataset} has "
             f"{expected}."
         )
+    if notes := label_notes(table):
+        print(notes)
 
 
 def build_model(args: argparse.Namespace, num_classes: int, num_images: int) -> VoLUNet:
@@ -176,6 +186,19 @@ def make_dataset(
     paths = image_paths(samples, args.img_dir, args.csv_path, allowed)
     targets = MultiHotTargets(samples, table.classes, args.csv_path)
     return ImageDataset(paths, targets, transform, args.seed, cache), targets
+
+
+def class_weights(kind: str, targets: MultiHotTargets) -> Tensor | None:
+    """The weights of --loss-weight, float32 (K,)."""
+    if kind == "none":
+        return None
+    counts = count_classes(targets.indices, targets.num_classes)
+    return torch.from_numpy(inverse_frequency_weights(counts)).float()
+
+
+def picture_weights(kind: str, targets: MultiHotTargets) -> npt.NDArray[np.float64] | None:
+    """The weights of --sampler, (N,)."""
+    return None if kind == "uniform" else repeat_factors(targets.indices, targets.num_classes)
 
 
 def data_hash(table: SplitTable) -> str:
@@ -259,7 +282,7 @@ def make_trainer(
         horizontal_flip=args.horizontal_flip,
     )
     cache = open_cache(args.cache_dir)
-    train_set, _ = make_dataset(args, table, "train", augment, cache)
+    train_set, train_targets = make_dataset(args, table, "train", augment, cache)
     plain = EvalTransform(args.image_size, args.mean, args.std)
     val_set, val_targets = make_dataset(args, table, "val", plain, cache)
     loading = {
@@ -269,7 +292,8 @@ def make_trainer(
         "rank": distributed.rank(),
         "processes": distributed.processes(),
     }
-    train_loader = make_loader(train_set, shuffle=True, **loading)
+    weights = picture_weights(args.sampler, train_targets)
+    train_loader = make_loader(train_set, shuffle=True, weights=weights, **loading)
     val_loader = make_loader(val_set, **loading)
 
     model = build_model(args, len(table.classes), len(train_set)).to(device)
@@ -281,7 +305,12 @@ def make_trainer(
     if args.kan_grid_update and not resuming:
         fit_grid_to_data(args, train_set, plain, model, device)
     evaluation = Evaluation(val_loader, val_targets.matrix(), device=device, amp=amp, stop=stop)
-    asl = AsymmetricLoss(args.gamma_neg, args.gamma_pos, args.clip)
+    asl = AsymmetricLoss(
+        args.gamma_neg,
+        args.gamma_pos,
+        args.clip,
+        weight=class_weights(args.loss_weight, train_targets),
+    ).to(device)
     parts = args.accum_steps * distributed.processes()
     steps = args.epochs * math.ceil(len(train_loader) / args.accum_steps)
     print(
@@ -398,7 +427,7 @@ def train(args: argparse.Namespace, device: torch.device, lock: FolderLock | Non
     seed_all(args.seed)
 
     table = read_split_table(args.csv_path)
-    check_class_count(args, table)
+    check_classes(args, table)
     args.num_classes = len(table.classes)
     settings = {**cli.plain_settings(args), "processes": distributed.processes()}
     best = args.output_path / BEST

@@ -1,7 +1,8 @@
 """Pictures and targets as batches.
 
-What happens to a picture depends on seed, epoch and index only: runs repeat exactly whatever the
-number of workers, and a resumed run sees what it would have seen.
+What happens to a picture depends on seed, epoch and index only (and, if an epoch shows it again, on
+how often it has been there): runs repeat exactly whatever the number of workers, and a resumed run
+sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from helper_functions.images import ImageError, image_problem, read_image
 from helper_functions.splits import Sample
 from helper_functions.transforms import Normalise, Resize
 
-Key = tuple[int, int]  # epoch and index: what a sampler asks a data set for
+# What a sampler asks a data set for: epoch, index and, if the epoch has shown the picture before,
+# how many times.
+Key = tuple[int, ...]
 
 
 class Transform(Protocol):
@@ -171,13 +174,13 @@ class ImageDataset(Dataset["Item | ImageError"]):
         return len(self.paths)
 
     def __getitem__(self, key: Key) -> Item | ImageError:
-        epoch, index = key
+        index = key[1]
         # An unreadable picture travels as a value: only the loop knows whether to go on.
         try:
             image = self._read(self.paths[index])
         except ImageError as error:
             return error
-        rng = random.Random(f"{self.seed}/{epoch}/{index}")
+        rng = random.Random("/".join(map(str, (self.seed, *key))))
         return Item(self.transform(image, rng), self.targets[index], self.paths[index].name)
 
     def _read(self, path: Path) -> Image.Image:
@@ -192,6 +195,11 @@ class EpochSampler(Sampler[Key]):
     Of several processes each gets its share of every batch, so that a step sees the same pictures
     however many there are. Training leaves out a last batch with fewer pictures than processes.
 
+    With weights, an epoch has as many pictures as ever, N, but picture i is expected in it
+    q_i = N * w_i / sum(w) times. It is there floor(q_i) or ceil(q_i) times, by systematic sampling:
+    the pictures, in random order, lie end to end with lengths q_i, and N points at distances of 1,
+    the first at random, choose those they hit. Drawing with replacement would scatter much more.
+
     Args:
         length: Pictures in the data set.
         batch_size: Pictures of a batch, over all processes.
@@ -199,6 +207,8 @@ class EpochSampler(Sampler[Key]):
         seed: Seed of the run.
         rank: Number of this process.
         processes: How many there are.
+        weights: (N,), how often to show each picture in relation to the others, with ``shuffle``;
+            ``None``: each once.
     """
 
     def __init__(
@@ -210,6 +220,7 @@ class EpochSampler(Sampler[Key]):
         seed: int = 0,
         rank: int = 0,
         processes: int = 1,
+        weights: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.length = length
         self.batch_size = batch_size
@@ -217,6 +228,7 @@ class EpochSampler(Sampler[Key]):
         self.seed = seed
         self.rank = rank
         self.processes = processes
+        self.weights = weights
         self.epoch = 0
         self.start = 0
 
@@ -226,13 +238,21 @@ class EpochSampler(Sampler[Key]):
         self.start = start
 
     def __iter__(self) -> Iterator[Key]:
-        order = list(range(self.length))
-        if self.shuffle:
-            random.Random(f"{self.seed}/order/{self.epoch}").shuffle(order)
-        return iter([(self.epoch, order[place]) for place in self._places()])
+        order = self._order()
+        return iter([(self.epoch, *order[place]) for place in self._places()])
 
     def __len__(self) -> int:
         return len(self._places())
+
+    def _order(self) -> list[tuple[int, ...]]:
+        """The keys of the whole epoch, less the epoch."""
+        order = list(range(self.length))
+        if self.shuffle:
+            rng = random.Random(f"{self.seed}/order/{self.epoch}")
+            rng.shuffle(order)
+            if self.weights is not None:
+                return _systematic_sample(order, self.weights, rng)
+        return [(index,) for index in order]
 
     def _places(self) -> list[int]:
         """Positions in the order of the epoch that this process reads."""
@@ -243,6 +263,23 @@ class EpochSampler(Sampler[Key]):
             for place in range(self.start, end)
             if place % self.batch_size % self.processes == self.rank
         ]
+
+
+def _systematic_sample(
+    order: list[int], weights: npt.NDArray[np.float64], rng: random.Random
+) -> list[tuple[int, ...]]:
+    """As many pictures as ``order`` has, chosen by weight, each with the number of its repeat."""
+    ends = np.cumsum(weights[order])
+    before = np.floor(ends * (len(order) / ends[-1]) + rng.random())  # points up to each end
+    before[-1] = len(order)  # whatever rounding says
+    times = np.diff(before, prepend=0).astype(int)
+    keys: list[tuple[int, ...]] = [
+        (index, repeat) if repeat else (index,)
+        for index, number in zip(order, times, strict=True)
+        for repeat in range(number)
+    ]
+    rng.shuffle(keys)
+    return keys
 
 
 def collate(items: list[Item | ImageError], normalise: Normalise) -> Batch:
@@ -289,8 +326,9 @@ def make_loader(
     pin_memory: bool = False,
     rank: int = 0,
     processes: int = 1,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> DataLoader[Item | ImageError]:
-    """A loader of ``Batch``; its ``sampler`` is an ``EpochSampler``.
+    """A loader of ``Batch``; its ``sampler`` is an ``EpochSampler``, which explains the arguments.
 
     Raises:
         UserError: If the processes cannot share a batch evenly.
@@ -311,6 +349,7 @@ def make_loader(
             seed=dataset.seed,
             rank=rank,
             processes=processes,
+            weights=weights,
         ),
         num_workers=workers,
         collate_fn=partial(collate, normalise=dataset.transform.normalise),

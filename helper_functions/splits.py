@@ -21,6 +21,7 @@ SPLITS = ("train", "val", "test")
 ALL = "all"  # asks for every row, as in the original code
 COLUMNS = ("filename", "label", "split")
 MAX_BYTES = 2_000_000_000
+TWO_SPLITS = "picture-in-two-splits"
 
 _WRAPPING = re.compile(r"""^[\s\[\]()'"]+|[\s\[\]()'"]+$""")  # what surrounds a name
 
@@ -33,6 +34,19 @@ class Sample:
     labels: tuple[str, ...]
     split: str
     line: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What keeps a split CSV, or one of its rows, from being used.
+
+    Attributes:
+        kind: A word or two that problems of the same kind share, joined by hyphens.
+        message: A sentence that names file, line and value, and says what to do.
+    """
+
+    kind: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -99,25 +113,36 @@ def _column_positions(path: Path, header: list[str]) -> tuple[int, int, int]:
     )
 
 
-def _check_row(path: Path, line: int, filename: str, cell: str, split: str) -> None:
+def _row_problems(path: Path, line: int, filename: str, cell: str, split: str) -> Iterator[Problem]:
+    """What is wrong with one row, whatever the other rows say."""
     where = f"{path}, line {line}"
     if not filename:
-        raise UserError(f"{where}: the file name is empty; fill it in or delete the row.")
+        yield Problem(
+            "no-file-name", f"{where}: the file name is empty; fill it in or delete the row."
+        )
     if PurePath(filename).is_absolute() or ".." in PurePath(filename).parts:
-        raise UserError(
+        yield Problem(
+            "outside-the-folder",
             f"{where}: the file name {filename!r} leaves the image folder; give it relative to "
-            f"--img_dir."
+            f"--img_dir.",
         )
     if re.search(r"""['"]\s+['"]""", cell):
-        raise UserError(f"{where}: the labels {cell} lack commas between the names.")
+        labels = " ".join(cell.split())  # NumPy breaks the lines of its lists
+        yield Problem(
+            "unclear-labels", f"{where}: the labels {labels} lack commas between the names."
+        )
     if not parse_labels(cell) and not _is_empty_list(cell):
-        raise UserError(
-            f"{where}: {filename!r} has no label; name its classes, or write [] for none."
+        yield Problem(
+            "no-label",
+            f"{where}: {filename!r} has no label; name its classes, or write [] for none.",
         )
     if split not in SPLITS:
         close = difflib.get_close_matches(split.lower(), SPLITS, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"{where}: {split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}")
+        yield Problem(
+            "unknown-split",
+            f"{where}: {split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}",
+        )
 
 
 def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -138,14 +163,8 @@ def _read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def read_split_table(path: Path) -> SplitTable:
-    """Read and check a split CSV.
-
-    Raises:
-        UserError: If the file is missing, empty or unreadable, lacks a column, or a row lacks its
-            file name or label, names an unknown split or a picture of another split. The message
-            gives the line.
-    """
+def _parse(path: Path) -> Iterator[Sample | Problem]:
+    """The rows of a split CSV; a ``UserError`` is a fault of the whole file."""
     if not path.is_file():
         raise UserError(f"The split CSV {path} does not exist; check --csv_path.")
     size = path.stat().st_size
@@ -159,27 +178,62 @@ def read_split_table(path: Path) -> SplitTable:
     if first is None:
         raise UserError(f"{path} is empty; its first line must read {','.join(COLUMNS)}.")
     positions = _column_positions(path, first[1])
-    samples = []
     first_seen: dict[str, Sample] = {}
+    empty, named = True, False
     for line, row in rows:
+        empty = False
         if len(row) <= max(positions):
-            raise UserError(
+            yield Problem(
+                "short-row",
                 f"{path}, line {line}: the row has {len(row)} columns, but the header has "
-                f"{len(first[1])}."
+                f"{len(first[1])}.",
             )
+            continue
         filename, cell, split = (row[position].strip() for position in positions)
-        _check_row(path, line, filename, cell, split)
         sample = Sample(filename, parse_labels(cell), split, line)
+        named = named or bool(sample.labels)
+        problems = list(_row_problems(path, line, filename, cell, split))
+        if problems:
+            yield from problems
+            continue
         earlier = first_seen.setdefault(filename, sample)
         if earlier.split != split:
-            raise UserError(
+            yield Problem(
+                TWO_SPLITS,
                 f"{path}, line {line}: {filename!r} is in the split {split}, but line "
-                f"{earlier.line} puts it in {earlier.split}; a picture belongs to one split."
+                f"{earlier.line} puts it in {earlier.split}; a picture belongs to one split.",
             )
-        samples.append(sample)
-    if not samples:
+        yield sample
+    if empty:
         raise UserError(f"{path} holds a header but no image.")
-    classes = tuple(sorted({name for sample in samples for name in sample.labels}))
-    if not classes:
+    if first_seen and not named:
         raise UserError(f"{path} names no class in any row.")
+
+
+def parse_rows(path: Path) -> Iterator[Sample | Problem]:
+    """Every row of a split CSV in its order, and every problem where it is met.
+
+    A row that cannot be used gives its problems only; one that repeats a picture of another split
+    gives the problem and the row. Where the file itself ends the reading, that is the last problem.
+    """
+    try:
+        yield from _parse(path)
+    except UserError as error:
+        yield Problem("unusable-csv", str(error))
+
+
+def read_split_table(path: Path) -> SplitTable:
+    """Read and check a split CSV.
+
+    Raises:
+        UserError: If the file is missing, empty or unreadable, lacks a column, or a row lacks its
+            file name or label, names an unknown split or a picture of another split. The message
+            gives the line. Of several problems it names the first.
+    """
+    samples = []
+    for row in parse_rows(path):
+        if isinstance(row, Problem):
+            raise UserError(row.message)
+        samples.append(row)
+    classes = tuple(sorted({name for sample in samples for name in sample.labels}))
     return SplitTable(path, tuple(samples), classes)

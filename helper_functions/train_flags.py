@@ -105,6 +105,14 @@ def make_parser() -> cli.Parser:
         "--nms-weight", type=cli.number(float, 0), default=1.0, help="of Local-NMS (default: 1)"
     )
 
+    group.add_argument(
+        "--loss-weight",
+        choices=("none", "inverse-frequency"),
+        default="none",
+        help="weight of the classes in ASL: all alike, or the more the rarer, up to 10 times the "
+        "most frequent one's (default: none)",
+    )
+
     group = parser.add_argument_group("optimisation")
     group.add_argument(
         "--lr", type=cli.number(float, 0), default=2e-4, help="peak rate (default: 2e-4)"
@@ -172,6 +180,13 @@ def make_parser() -> cli.Parser:
         type=cli.number(float, 0),
         default=0.0,
         help="highest norm of the gradient; 0: no bound (default: 0)",
+    )
+    group.add_argument(
+        "--sampler",
+        choices=("uniform", "class-balanced"),
+        default="uniform",
+        help="pictures of an epoch: each once, or those of rare classes more often, by the square "
+        "root of their rarity (default: uniform)",
     )
     group.add_argument("--seed", type=cli.number(int, 0, 2**63 - 1), default=0, help="(default: 0)")
 

@@ -19,16 +19,26 @@ class AsymmetricLoss(nn.Module):
         gamma_pos: Focusing exponent of positives.
         clip: Probability shift of negatives.
         eps: Smallest probability that a logarithm is taken of.
+        weight: Factor of each class in the sum, (K,); ``None``: 1.
     """
 
+    weight: Tensor | None
+
     def __init__(
-        self, gamma_neg: float = 4, gamma_pos: float = 1, clip: float = 0.05, eps: float = 1e-8
+        self,
+        gamma_neg: float = 4,
+        gamma_pos: float = 1,
+        clip: float = 0.05,
+        eps: float = 1e-8,
+        *,
+        weight: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.gamma_neg = gamma_neg
         self.gamma_pos = gamma_pos
         self.clip = clip
         self.eps = eps
+        self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of logits (B, K) under 0/1 targets (B, K), a float32 scalar."""
@@ -43,4 +53,6 @@ class AsymmetricLoss(nn.Module):
                 miss = 1 - p_target.detach()
                 focus = torch.where(positive, miss**self.gamma_pos, miss**self.gamma_neg)
                 loss = loss * focus
+            if self.weight is not None:
+                loss = loss * self.weight
             return loss.sum()

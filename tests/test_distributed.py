@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, Command, data_flags
 
 from helper_functions.checkpoints import read_checkpoint
-from helper_functions.datasets import EpochSampler
+from helper_functions.datasets import EpochSampler, Key
 from helper_functions.training_log import TrainingLog
 
 # Without batch norm, whose statistics every process takes over its own share. 11 training pictures
@@ -42,7 +42,7 @@ def _log(output: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("length", [1, 8, 9, 11, 12])
 def test_processes_share_every_batch(length: int, shuffle: bool) -> None:
-    def keys(rank: int, processes: int) -> list[tuple[int, int]]:
+    def keys(rank: int, processes: int) -> list[Key]:
         sampler = EpochSampler(
             length, batch_size=4, shuffle=shuffle, rank=rank, processes=processes
         )

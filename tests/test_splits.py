@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from helper_functions.errors import UserError
-from helper_functions.splits import parse_labels, read_split_table
+from helper_functions.splits import Problem, Sample, parse_labels, parse_rows, read_split_table
 
 HEADER = "filename,label,split\n"
 
@@ -95,6 +95,7 @@ def test_harmless_variations_read_alike(tmp_path: Path, text: str) -> None:
         (HEADER + "../a.png,['x'],train\n", "leaves the image folder"),
         (HEADER + "a.png,[],train\n", "names no class in any row"),
         (HEADER + "a.png,['x' 'y'],train\n", "line 2: the labels .* lack commas"),
+        (HEADER + "a.png,\"['x'\n 'y']\",train\n", r"the labels \['x' 'y'\] lack commas"),
         (HEADER + "a,['x'],train\na,['x'],val\n", "line 3: 'a' is in the split val, but line 2"),
         (HEADER + 'a.png,"' + "x" * 200_000 + '",train\n', "line 2: this is not a valid CSV row"),
     ],
@@ -124,3 +125,27 @@ def test_empty_and_unknown_splits_are_named(tmp_path: Path) -> None:
         table.split("val")
     with pytest.raises(UserError, match="no split 'valid'; choose one of train, val, test, all"):
         table.split("valid")
+
+
+def test_all_problems_come_out_and_the_strict_reader_raises_the_first(tmp_path: Path) -> None:
+    rows = "a,['x'],train\nb,,trian\na,['x'],val\nc\nd,['y'],test\n"
+    path = _write(tmp_path, HEADER + rows)
+    found = list(parse_rows(path))
+    assert [row.kind if isinstance(row, Problem) else row.line for row in found] == [
+        *(2, "no-label", "unknown-split", "picture-in-two-splits", 4, "short-row", 6)
+    ]
+    assert found[-1] == Sample("d", ("y",), "test", 6)
+    first = next(row for row in found if isinstance(row, Problem))
+    with pytest.raises(UserError) as error:
+        read_split_table(path)
+    assert str(error.value) == first.message
+
+
+def test_reading_ends_where_the_file_breaks(tmp_path: Path) -> None:
+    row = "['x'],train\n"
+    path = _write(tmp_path, HEADER + "a.png," + row + "b.png," + "x" * 200_000 + "\nc.png," + row)
+    sample, problem = parse_rows(path)
+    assert isinstance(sample, Sample)
+    assert isinstance(problem, Problem)
+    assert problem.kind == "unusable-csv"
+    assert "line 3: this is not a valid CSV row" in problem.message

@@ -1,0 +1,16 @@
+"""Stands in for a decoder that some file crashes; spawned processes import it, so it is small."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from helper_functions.check_data.decoding import Picture
+
+
+def inspect(path: Path) -> Picture:
+    """Say that every file is fine, unless it is a deadly one."""
+    if "deadly" in path.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Picture(None, (1, 1), path.name, path.name.encode())
