@@ -21,6 +21,7 @@ import yaml
 from torch import Tensor
 
 from helper_functions import cli, distributed
+from helper_functions.bands import PAPER
 from helper_functions.cache import PictureCache, open_cache
 from helper_functions.check_data.labels import label_notes
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
@@ -79,6 +80,7 @@ FREE_TO_CHANGE = {
 def resolve_settings(args: argparse.Namespace, device: torch.device) -> None:
     """Fill in, in place, what depends on the data set, the backbone or the device."""
     args.image_size = args.image_size or PRESETS[args.dataset].image_size
+    args.bands = args.bands or [PAPER]
     if args.channels_last is None:
         args.channels_last = device.type == "cuda"
     if args.normalize == "backbone":
@@ -183,9 +185,10 @@ def make_dataset(
     """The pictures of a split and their multi-hot targets."""
     samples = table.split(split)
     allowed = args.max_bad_images if split == "train" else 0
-    paths = image_paths(samples, args.img_dir, args.csv_path, allowed)
+    reading = cli.reading(args.bands, args.value_range)
+    paths = image_paths(samples, args.img_dir, args.csv_path, allowed, reading)
     targets = MultiHotTargets(samples, table.classes, args.csv_path)
-    return ImageDataset(paths, targets, transform, args.seed, cache), targets
+    return ImageDataset(paths, targets, transform, args.seed, cache, reading), targets
 
 
 def class_weights(kind: str, targets: MultiHotTargets) -> Tensor | None:
@@ -238,7 +241,11 @@ def fit_grid_to_data(
     """Fit the head's spline grid to the first training pictures, without augmentation."""
     count = min(args.kan_grid_update, len(train_set))
     first = ImageDataset(
-        train_set.paths[:count], NoTargets(count), transform, cache=train_set.cache
+        train_set.paths[:count],
+        NoTargets(count),
+        transform,
+        cache=train_set.cache,
+        reading=train_set.reading,
     )
     fit_grid(model, make_loader(first, batch_size=args.batch_size, workers=args.workers), device)
 
@@ -337,6 +344,8 @@ def make_trainer(
                 "image_size": args.image_size,
                 "mean": args.mean,
                 "std": args.std,
+                "bands": args.bands,
+                "value_range": args.value_range,
             },
             "data_hash": data_hash(table),
             "args": settings,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helper_functions import cli
+from helper_functions.bands import Reading
 from helper_functions.cache import open_cache
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.classification import predict
@@ -127,6 +128,12 @@ def class_names(checkpoint: Checkpoint, table: SplitTable | None) -> list[str]:
     return list(table.classes)
 
 
+def reading_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Reading:
+    """How pictures are read: as in training, unless the command line says otherwise."""
+    info = checkpoint["info"]
+    return cli.reading(args.bands or info.get("bands"), args.value_range or info.get("value_range"))
+
+
 def score(
     args: argparse.Namespace,
     checkpoint: Checkpoint,
@@ -151,7 +158,11 @@ def score(
     except ValueError as error:
         raise UserError(str(error)) from error
     dataset = ImageDataset(
-        paths, NoTargets(len(paths)), transform, cache=open_cache(args.cache_dir)
+        paths,
+        NoTargets(len(paths)),
+        transform,
+        cache=open_cache(args.cache_dir),
+        reading=reading_of(args, checkpoint),
     )
     device = resolve_device(args.device)
     loader = make_loader(
@@ -193,18 +204,19 @@ def validate(
     samples = table.split(args.split)
     targets = MultiHotTargets(samples, classes, table.path).matrix()
     skipped: list[str] = []
+    reading = reading_of(args, checkpoint)
     if args.skip_bad:
-        problems = decode_problems([args.img_dir / sample.filename for sample in samples])
+        problems = decode_problems([args.img_dir / sample.filename for sample in samples], reading)
         samples, skipped = leave_out(samples, problems)
         targets = MultiHotTargets(samples, classes, table.path).matrix()
-    paths = image_paths(samples, args.img_dir, args.csv_path)
+    paths = image_paths(samples, args.img_dir, args.csv_path, reading=reading_of(args, checkpoint))
     filenames = [sample.filename for sample in samples]
     regions: dict[str, Any] = {}
     if args.mask_dir is None:
         scores = score(args, checkpoint, model, paths)
     else:
         masks = MaskFolder(args.mask_dir, classes)
-        masks.check(filenames, paths)
+        masks.check(filenames, paths, reading)
         recorder = RegionRecorder(model)
         scores = score(args, checkpoint, model, paths, recorder)
         regions = region_metrics(
@@ -237,7 +249,7 @@ def predict_folder(
     classes = class_names(checkpoint, None)
     paths = find_images(args.img_dir)
     if args.skip_bad:
-        paths, _ = leave_out(paths, decode_problems(paths))
+        paths, _ = leave_out(paths, decode_problems(paths, reading_of(args, checkpoint)))
     scores = score(args, checkpoint, model, paths)
     make_folder(output)
     names = [path.relative_to(args.img_dir).as_posix() for path in paths]

@@ -22,13 +22,14 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
+from helper_functions.bands import Reading
 from helper_functions.errors import UserError
 from helper_functions.files import make_folder, write_atomically
-from helper_functions.images import read_image
+from helper_functions.images import DEFAULT, read_image
 from helper_functions.transforms import Resize
 
 # Part of every key: to be raised when `read_image` reads any picture differently.
-READING = 1
+READING = 2
 # Magic, key, checksum of key and pixels; then the pixels, (side, side, 3) uint8.
 HEADER = struct.Struct("<8s32sI")
 MAGIC = b"VoLUNet\n"
@@ -74,8 +75,8 @@ class PictureCache:
         # Without a lock, which a worker that is killed might hold for ever.
         self._storing = multiprocessing.RawValue("b", True)
 
-    def read(self, path: Path, resize: Resize) -> Image.Image:
-        """What ``resize(read_image(path))`` gives, from the cache if it can be had there.
+    def read(self, path: Path, resize: Resize, reading: Reading = DEFAULT) -> Image.Image:
+        """What ``resize(read_image(path, reading))`` gives, from the cache if it can be had there.
 
         Raises:
             ImageError: As ``read_image`` does.
@@ -83,16 +84,16 @@ class PictureCache:
         try:
             source = path.stat()
         except (OSError, ValueError):
-            return read_image(path)  # It raises too, and says what is wrong.
+            return read_image(path, reading)  # It raises too, and says what is wrong.
         place = hashlib.sha256(os.fsencode(path.absolute()))
-        place.update(f"\0{READING} Pillow {PIL.__version__} {resize}".encode())
+        place.update(f"\0{READING} Pillow {PIL.__version__} {resize} {reading}".encode())
         name = place.hexdigest()
         entry = self.folder / name[:2] / name[2:4] / name[4:]
         place.update(f"\0{source.st_size} {source.st_mtime_ns}".encode())
         key = place.digest()
         image = _load(entry, key, resize.side)
         if image is None:
-            image = resize(read_image(path))
+            image = resize(read_image(path, reading))
             if self._storing.value:
                 self._store(entry, key, image)
         return image

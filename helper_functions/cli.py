@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from helper_functions.bands import Reading, parse_bands
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.files import free_space
 from helper_functions.presets import PRESETS
@@ -105,6 +107,7 @@ def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> No
     group.add_argument(
         "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="and this standard deviation"
     )
+    add_reading_flags(group)
     group.add_argument(
         "--cache-dir",
         type=Path,
@@ -117,6 +120,47 @@ def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> No
     group.add_argument(
         "-b", "--batch-size", type=number(int, 1), default=16, help="images a batch (default: 16)"
     )
+
+
+def add_reading_flags(group: Any) -> None:
+    """Flags that say how raw values become red, green and blue."""
+    group.add_argument(
+        "--bands",
+        nargs="+",
+        metavar="BAND",
+        help="bands for red, green and blue: 'paper' (the first three), 'rgb' (the same, but 4 2 3 "
+        "of a TIFF with four: infrared, green, blue, red), or three numbers (default: those of the "
+        "checkpoint, else paper)",
+    )
+    group.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values that become black and white in pictures of more than 8 bits (default: that of "
+        "the checkpoint, else by the type of the values)",
+    )
+
+
+def reading(bands: list[str] | None, value_range: Sequence[float] | None) -> Reading:
+    """What --bands and --value-range ask for.
+
+    Raises:
+        UserError: If they make no sense.
+    """
+    try:
+        chosen = parse_bands(bands)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if value_range is None:
+        return Reading(chosen)
+    low, high = value_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(
+            f"--value-range is {low:g} to {high:g}; give the value of black, then the higher one "
+            f"of white."
+        )
+    return Reading(chosen, (low, high))
 
 
 def add_region_flags(group: Any) -> None:

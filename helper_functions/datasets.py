@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from helper_functions.bands import Reading
 from helper_functions.cache import PictureCache
 from helper_functions.errors import UserError
-from helper_functions.images import ImageError, image_problem, read_image
+from helper_functions.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.splits import Sample
 from helper_functions.transforms import Normalise, Resize
 
@@ -154,6 +155,7 @@ class ImageDataset(Dataset["Item | ImageError"]):
         transform: Called with the picture and a random generator of its own.
         seed: Seed of the run.
         cache: Where to look for a decoded picture first.
+        reading: How raw values become red, green and blue.
     """
 
     def __init__(
@@ -163,12 +165,14 @@ class ImageDataset(Dataset["Item | ImageError"]):
         transform: Transform,
         seed: int = 0,
         cache: PictureCache | None = None,
+        reading: Reading = DEFAULT,
     ) -> None:
         self.paths = list(paths)
         self.targets = targets
         self.transform = transform
         self.seed = seed
         self.cache = cache
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -185,8 +189,8 @@ class ImageDataset(Dataset["Item | ImageError"]):
 
     def _read(self, path: Path) -> Image.Image:
         if self.cache is None:
-            return read_image(path)
-        return self.cache.read(path, self.transform.resize)
+            return read_image(path, self.reading)
+        return self.cache.read(path, self.transform.resize, self.reading)
 
 
 class EpochSampler(Sampler[Key]):
@@ -362,15 +366,20 @@ def make_loader(
 
 
 def image_paths(
-    samples: Sequence[Sample], img_dir: Path, source: Path, unreadable_allowed: int = 0
+    samples: Sequence[Sample],
+    img_dir: Path,
+    source: Path,
+    unreadable_allowed: int = 0,
+    reading: Reading = DEFAULT,
 ) -> list[Path]:
-    """Paths of the pictures of a split; their headers are read before anything runs.
+    """Paths of the pictures of a split; before anything runs, all headers and one picture are read.
 
     Args:
         samples: Rows of the split CSV.
         img_dir: Folder that file names are relative to.
         source: The CSV, for messages.
         unreadable_allowed: How many may be missing or unreadable.
+        reading: How they will be read; the first picture shows whether that makes sense.
 
     Raises:
         UserError: If the folder is missing, or more pictures than allowed are.
@@ -387,4 +396,9 @@ def image_paths(
             f"{len(problems)} of {len(paths)} pictures of the split {sample.split} in {source} "
             f"cannot be read; the first, in line {sample.line}: {problem}"
         )
+    if not unreadable_allowed:
+        try:
+            read_image(paths[0], reading)
+        except ImageError as error:
+            raise UserError(f"{source}, line {samples[0].line}: {error}") from error
     return paths

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from helper_functions.bands import Reading, ReadingError, to_eight_bits
 from helper_functions.errors import UserError
+from helper_functions.tiff import check_tiff, is_faithful, is_tiff, read_tiff
 
 IMAGE_EXTENSIONS = frozenset(
     {
@@ -65,29 +67,34 @@ class ImageError(Exception):
         return f"Cannot read the image {self.path}: {self.reason}."
 
 
-def read_image(path: Path) -> Image.Image:
+# How pictures are read unless someone says otherwise.
+DEFAULT = Reading()
+
+
+def read_image(path: Path, reading: Reading = DEFAULT) -> Image.Image:
     """Decode an image file of any mode to 8-bit RGB, upright by its EXIF orientation.
 
     Of an animation the first frame is read. Transparency is dropped without blending: the colour
-    stored under transparent pixels is kept, as the released code's `convert("RGB")` does. 16-bit
-    greys are scaled from 0..65535 to 0..255; 32-bit integers and floats only where their range says
-    what they mean (see Raises).
+    stored under transparent pixels is kept, as the released code's `convert("RGB")` does. Values of
+    more than 8 bits are scaled, see `bands.to_eight_bits`; but of colour PNGs with 16 bits the
+    upper 8 are taken.
 
     Args:
         path: the file.
+        reading: which bands to take, and which values are black and white.
 
     Returns:
         The picture in mode RGB, width and height as displayed.
 
     Raises:
         ImageError: the file is missing, a directory, empty, truncated, not an image or so large
-            that Pillow suspects a decompression bomb; or its 32-bit values are outside 0..65535, or
-            its floats outside 0..255 or not finite.
+            that Pillow suspects a decompression bomb; or it lacks a band that is asked for, or its
+            values do not tell what is black and white.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(path)
+            return _decode(path, reading)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # On a damaged file Pillow's decoders raise whatever they run into.
@@ -97,20 +104,27 @@ def read_image(path: Path) -> Image.Image:
 def image_problem(path: Path) -> ImageError | None:
     """What keeps a file from being read, as far as its header tells; nothing is decoded."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path):
+            try:
+                with Image.open(file):
+                    return None
+            except UnidentifiedImageError:
+                file.seek(0)
+                if not is_tiff(file):
+                    raise
+                check_tiff(file)
                 return None
     except Exception as error:
         return ImageError(path, _reason(error))
 
 
-def decode_problems(paths: Sequence[Path]) -> list[ImageError | None]:
+def decode_problems(paths: Sequence[Path], reading: Reading = DEFAULT) -> list[ImageError | None]:
     """What keeps each file from being read, found by decoding it."""
 
     def problem(path: Path) -> ImageError | None:
         try:
-            read_image(path)
+            read_image(path, reading)
         except ImageError as error:
             return error
         return None
@@ -147,16 +161,39 @@ def _is_visible_image(path: Path, folder: Path) -> bool:
     return not hidden and path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file()
 
 
-def _decode(path: Path) -> Image.Image:
-    """Open, decode, turn upright and convert; errors are Pillow's and the system's own."""
+def _decode(path: Path, reading: Reading) -> Image.Image:
+    """Open, decode, turn upright and convert; errors are those of the decoders and the system."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise ImageError(path, "it is empty (0 bytes)")
-        with Image.open(file) as image:
-            image.load()
-            # Else Pillow carries the transparent colour along to RGB, with a warning for palettes.
-            image.info.pop("transparency", None)
-            return _upright(_eight_bits(path, image).convert("RGB"), _orientation(image))
+        try:
+            with Image.open(file) as image:
+                if is_faithful(image, reading):
+                    return _upright(_to_rgb(image, reading), _orientation(image))
+        except UnidentifiedImageError:
+            file.seek(0)
+            if not is_tiff(file):
+                raise
+        file.seek(0)
+        return _upright(*read_tiff(file, reading))
+
+
+def _to_rgb(image: Image.Image, reading: Reading) -> Image.Image:
+    """Decode an opened picture and convert it."""
+    image.load()
+    # Else Pillow carries the transparent colour along to RGB, with a warning for palettes.
+    image.info.pop("transparency", None)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        # More than 8 bits, which Pillow's own convert would clip at 255.
+        values = to_eight_bits(np.asarray(image), reading.value_range)
+        image = Image.fromarray(values)
+    rgb = image.convert("RGB")
+    if reading.numbers is None:
+        return rgb
+    if max(reading.numbers) > 3:
+        raise ReadingError(f"it has 3 bands, so there is no {max(reading.numbers)}")
+    bands = rgb.split()
+    return Image.merge("RGB", [bands[number - 1] for number in reading.numbers])
 
 
 def _orientation(image: Image.Image) -> object:
@@ -173,45 +210,6 @@ def _upright(image: Image.Image, orientation: object) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
-    """Scale modes of more than 8 bits to L, which Pillow's own convert would clip at 255."""
-    if image.mode.startswith("I;16"):
-        return _from_sixteen_bits(np.asarray(image))
-    if image.mode == "I":
-        return _from_integers(path, np.asarray(image))
-    if image.mode == "F":
-        return _from_floats(path, np.asarray(image))
-    return image
-
-
-def _from_sixteen_bits(values: np.ndarray) -> Image.Image:
-    """Scale integers in 0..65535, (h, w), to the nearest of 0..255."""
-    return Image.fromarray(((values.astype(np.int32) + 128) // 257).astype(np.uint8))
-
-
-def _from_integers(path: Path, values: np.ndarray) -> Image.Image:
-    """Integers, (h, w), of an unnamed range: 8 bits if all fit, else 16 bits."""
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ImageError(path, f"its 32-bit values run from {low} to {high}, outside 0 to 65535")
-    if high > 255:
-        return _from_sixteen_bits(values)
-    return Image.fromarray(values.astype(np.uint8))
-
-
-def _from_floats(path: Path, values: np.ndarray) -> Image.Image:
-    """Floats, (h, w), of an unnamed range: 0..1 if all fit, else 0..255; rounded to nearest."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(values).all():
-        raise ImageError(path, "its floating-point values are not all finite")
-    if low < 0 or high > 255:
-        raise ImageError(
-            path, f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255"
-        )
-    scale = 255 if high <= 1 else 1
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
-
-
 def _reason(error: Exception) -> str:
     """Say in a clause why a file could not be read."""
     match error:
@@ -226,6 +224,8 @@ def _reason(error: Exception) -> str:
                 "it has more pixels than Pillow holds safe against decompression bombs "
                 f"({Image.MAX_IMAGE_PIXELS})"
             )
+        case ReadingError():
+            return str(error)
         case OSError(errno=int()):
             return f"the system refuses it ({error.strerror})"
     detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__

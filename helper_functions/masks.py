@@ -16,8 +16,9 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
+from helper_functions.bands import Reading
 from helper_functions.errors import UserError
-from helper_functions.images import ImageError, read_image
+from helper_functions.images import DEFAULT, ImageError, read_image
 
 NAMES_FILE = "classes.json"
 
@@ -107,12 +108,15 @@ class MaskFolder:
         classes: IndexArray = self.class_of_value[values]
         return classes
 
-    def check(self, filenames: Sequence[str], pictures: Sequence[Path]) -> None:
+    def check(
+        self, filenames: Sequence[str], pictures: Sequence[Path], reading: Reading = DEFAULT
+    ) -> None:
         """Read every mask and picture, so that what is wrong is known before a model runs.
 
         Args:
             filenames: N names of pictures.
             pictures: Their N files.
+            reading: How they are read.
 
         Raises:
             UserError: As ``read``, or if a picture cannot be read or its mask differs in size.
@@ -121,7 +125,7 @@ class MaskFolder:
         for filename, picture in zip(checked, pictures, strict=True):
             height, width = self.read(filename).shape
             try:
-                expected = read_image(picture).size
+                expected = read_image(picture, reading).size
             except ImageError as error:
                 raise UserError(str(error)) from error
             if (width, height) != expected:

@@ -121,7 +121,7 @@ def augmented_pictures(train_set: ImageDataset, classes: Sequence[str]) -> Figur
         axis.axis("off")
     for axis, index in zip(axes, range(len(train_set)), strict=False):
         try:
-            picture: Image.Image = read_image(train_set.paths[index])
+            picture: Image.Image = read_image(train_set.paths[index], train_set.reading)
         except ImageError:
             continue
         pixels = train_set.transform(picture, random.Random(index))

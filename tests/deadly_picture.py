@@ -6,10 +6,11 @@ import os
 import signal
 from pathlib import Path
 
+from helper_functions.bands import Reading
 from helper_functions.check_data.decoding import Picture
 
 
-def inspect(path: Path) -> Picture:
+def inspect(path: Path, reading: Reading) -> Picture:  # noqa: ARG001
     """Say that every file is fine, unless it is a deadly one."""
     if "deadly" in path.name:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from helper_functions import cache as cache_module
+from helper_functions.bands import Reading
 from helper_functions.cache import HEADER, PictureCache, open_cache
 from helper_functions.datasets import EpochSampler, ImageDataset, NoTargets, make_loader
 from helper_functions.errors import UserError
@@ -56,9 +57,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The sources that the cache had to decode."""
     paths: list[Path] = []
 
-    def record(path: Path) -> Image.Image:
+    def record(path: Path, reading: Reading) -> Image.Image:
         paths.append(path)
-        return read_image(path)
+        return read_image(path, reading)
 
     monkeypatch.setattr(cache_module, "read_image", record)
     return paths

@@ -86,6 +86,8 @@ def test_checkpoints_describe_themselves(trained: tuple[Path, str]) -> None:
         "image_size": 64,
         "mean": None,
         "std": None,
+        "bands": ["paper"],
+        "value_range": None,
     }
     assert checkpoint["step"] == 12
     assert checkpoint["training"]["position"]["epoch"] == 4

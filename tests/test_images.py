@@ -154,7 +154,10 @@ def test_integers_by_their_range(tmp_path: Path, values: list[int], expected: li
 )
 def test_integers_outside_every_range(tmp_path: Path, values: list[int], span: str) -> None:
     Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
-    assert refusal(tmp_path / "a.tif") == f"its 32-bit values run {span}, outside 0 to 65535"
+    assert refusal(tmp_path / "a.tif") == (
+        f"its 32-bit values run {span}, outside 0 to 65535; say with --value-range which are black "
+        f"and white"
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,8 @@ def test_floats_by_their_range(tmp_path: Path, values: list[float], expected: li
 )
 def test_floats_outside_every_range(tmp_path: Path, values: list[float], reason: str) -> None:
     Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "a.tif")
-    assert refusal(tmp_path / "a.tif") == reason
+    hint = "; say with --value-range which are black and white" if "outside" in reason else ""
+    assert refusal(tmp_path / "a.tif") == reason + hint
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif", "a.webp"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from helper_functions import cli
+from helper_functions.bands import Reading
 from helper_functions.check_data.chart import draw_classes
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.labels import ClassCounts
@@ -30,6 +31,7 @@ from helper_functions.check_data.rows import (
 )
 from helper_functions.errors import UserError
 from helper_functions.files import make_folder
+from helper_functions.images import DEFAULT
 from helper_functions.stopping import Stopped
 
 DESCRIPTION = """Check a split CSV and its pictures: everything a run would trip over, in one go.
@@ -43,6 +45,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m helper_functions.check_data", description=DESCRIPTION)
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
+    cli.add_reading_flags(parser)
     parser.add_argument(
         "--classes",
         type=Path,
@@ -70,7 +73,13 @@ def make_parser() -> cli.Parser:
 
 
 def check(
-    csv_path: Path, img_dir: Path, classes: Path | None = None, *, limit: int = 20, workers: int = 1
+    csv_path: Path,
+    img_dir: Path,
+    classes: Path | None = None,
+    *,
+    limit: int = 20,
+    workers: int = 1,
+    reading: Reading = DEFAULT,
 ) -> Report:
     """Check a split CSV and its pictures.
 
@@ -80,6 +89,7 @@ def check(
         classes: A file of the names that labels may have; ``None``: any name.
         limit: Examples to keep of each kind of finding.
         workers: Processes that decode pictures.
+        reading: How the run would read them.
 
     Raises:
         UserError: If ``classes`` cannot be read.
@@ -96,7 +106,7 @@ def check(
             "no-image-folder", f"The image folder {img_dir} does not exist; check --img_dir."
         )
         return Report(csv_path, img_dir, samples, counts, Counter(), Counter(), findings)
-    pictures = decode_all(samples, img_dir, workers)
+    pictures = decode_all(samples, img_dir, workers, reading)
     check_files(samples, pictures, img_dir, findings)
     check_contents(samples, pictures, findings)
     sizes, forms = count_sizes(pictures), count_forms(pictures)
@@ -113,7 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.output:
         make_folder(args.output)
     report = check(
-        args.csv_path, args.img_dir, args.classes, limit=args.limit, workers=args.workers
+        args.csv_path,
+        args.img_dir,
+        args.classes,
+        limit=args.limit,
+        workers=args.workers,
+        reading=cli.reading(args.bands, args.value_range),
     )
     print(to_text(report))
     if args.output:

@@ -8,16 +8,20 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from helper_functions.images import ImageError, read_image
+from helper_functions.bands import Reading
+from helper_functions.images import DEFAULT, ImageError, read_image
+
+Look = Callable[[Path], "Picture"]
 
 _CHUNK = 8  # pictures that travel to a process together
 
@@ -38,10 +42,10 @@ class Picture(NamedTuple):
     digest: bytes = b""
 
 
-def inspect(path: Path) -> Picture:
+def inspect(path: Path, reading: Reading = DEFAULT) -> Picture:
     """Decode one file."""
     try:
-        image = read_image(path)
+        image = read_image(path, reading)
     except ImageError as error:
         return Picture(error.reason)
     except MemoryError:
@@ -62,7 +66,9 @@ def _form(path: Path) -> str:
         return path.suffix.lower().removeprefix(".")
 
 
-def inspect_all(paths: Sequence[Path], workers: int) -> Iterator[Picture]:
+def inspect_all(
+    paths: Sequence[Path], workers: int, reading: Reading = DEFAULT
+) -> Iterator[Picture]:
     """Decode files, in their order.
 
     A file that kills the process that decodes it (a fault in a decoder, or want of memory) is found
@@ -71,35 +77,37 @@ def inspect_all(paths: Sequence[Path], workers: int) -> Iterator[Picture]:
     Args:
         paths: The files.
         workers: Processes to share them.
+        reading: How a run would read them.
     """
+    look = partial(inspect, reading=reading)
     done = 0
     while done < len(paths):
         try:
-            for picture in _in_processes(paths[done:], workers):
+            for picture in _in_processes(look, paths[done:], workers):
                 done += 1
                 yield picture
         except BrokenProcessPool:
-            for picture in _up_to_the_killer(paths[done:]):
+            for picture in _up_to_the_killer(look, paths[done:]):
                 done += 1
                 yield picture
 
 
-def _up_to_the_killer(paths: Sequence[Path]) -> Iterator[Picture]:
+def _up_to_the_killer(look: Look, paths: Sequence[Path]) -> Iterator[Picture]:
     """Decode one file after the other until one kills its process."""
     with _processes(1) as executor:
         for path in paths:
             try:
-                picture = executor.submit(inspect, path).result()
+                picture = executor.submit(look, path).result()
             except BrokenProcessPool:
                 yield Picture("decoding it kills the process")
                 return
             yield picture
 
 
-def _in_processes(paths: Sequence[Path], workers: int) -> Iterator[Picture]:
+def _in_processes(look: Look, paths: Sequence[Path], workers: int) -> Iterator[Picture]:
     executor = _processes(workers)
     try:
-        yield from executor.map(inspect, paths, chunksize=_CHUNK)
+        yield from executor.map(look, paths, chunksize=_CHUNK)
     finally:
         executor.shutdown(cancel_futures=True)
 

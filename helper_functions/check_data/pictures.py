@@ -10,19 +10,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from helper_functions.bands import Reading
 from helper_functions.check_data.decoding import Picture, inspect_all
 from helper_functions.check_data.findings import Findings
+from helper_functions.images import DEFAULT
 from helper_functions.splits import TWO_SPLITS, Sample
 
 
-def decode_all(samples: Sequence[Sample], img_dir: Path, workers: int) -> dict[str, Picture]:
+def decode_all(
+    samples: Sequence[Sample], img_dir: Path, workers: int, reading: Reading = DEFAULT
+) -> dict[str, Picture]:
     """Decode the picture of every row once, with a progress bar.
 
     Returns:
         The pictures by file name.
     """
     names = list(dict.fromkeys(sample.filename for sample in samples))
-    found = inspect_all([img_dir / name for name in names], min(workers, len(names)))
+    found = inspect_all([img_dir / name for name in names], min(workers, len(names)), reading)
     progress = tqdm(found, desc="decoding", total=len(names), disable=None, leave=False)
     return dict(zip(names, progress, strict=True))
 

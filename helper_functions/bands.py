@@ -1,0 +1,152 @@
+"""Bands and depths: how the raw values of a picture become 8-bit RGB.
+
+Satellites and aircraft deliver more than three bands, and more than 8 bits. What is left open by
+such a file, which bands are red, green and blue and which values are black and white, is a
+``Reading``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+PAPER = "paper"
+RGB = "rgb"
+# Of infrared, green, blue and red, the order of the aerial tiles of TreeSatAI.
+TRUE_COLOUR = (4, 2, 3)
+
+
+class ReadingError(ValueError):
+    """Values that cannot become a picture; the message is a clause without a full stop."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read, for a whole run.
+
+    Attributes:
+        bands: ``"paper"``: the first three, as the released code reads them. ``"rgb"``: the same,
+            but of four bands in a TIFF the fourth, second and third. Or the numbers of three bands,
+            from 1.
+        value_range: The values that become 0 and 255 in pictures of more than 8 bits; what is
+            outside becomes 0 or 255. ``None``: the range of the type.
+    """
+
+    bands: str | tuple[int, int, int] = PAPER
+    value_range: tuple[float, float] | None = None
+
+    @property
+    def numbers(self) -> tuple[int, int, int] | None:
+        """The bands, if they were chosen by number."""
+        return None if isinstance(self.bands, str) else self.bands
+
+
+def parse_bands(words: list[str] | None) -> str | tuple[int, int, int]:
+    """The words of ``--bands``: a preset's name or three numbers.
+
+    Raises:
+        ValueError: If they are neither.
+    """
+    if words is None:
+        return PAPER
+    if len(words) == 1 and words[0] in (PAPER, RGB):
+        return words[0]
+    if len(words) == 3 and all(word.isdecimal() and int(word) >= 1 for word in words):
+        first, second, third = map(int, words)
+        return first, second, third
+    raise ValueError(
+        f"--bands takes {PAPER!r}, {RGB!r} or the numbers of three bands from 1, such as 4 2 3; "
+        f"not {' '.join(words)!r}."
+    )
+
+
+def choose_bands(values: npt.NDArray[Any], reading: Reading) -> npt.NDArray[Any]:
+    """Red, green and blue of a picture.
+
+    Args:
+        values: (h, w, bands). One or two bands are grey, and grey with transparency.
+        reading: Which bands to take.
+
+    Returns:
+        (h, w, 3).
+
+    Raises:
+        ReadingError: If the picture lacks a band, or ``rgb`` says nothing about so many.
+    """
+    count = values.shape[2]
+    chosen = reading.numbers
+    if chosen is None:
+        if reading.bands == RGB and count > 4:
+            raise ReadingError(
+                f"it has {count} bands, and --bands {RGB} knows pictures of up to 4; give the "
+                f"numbers of three bands"
+            )
+        chosen = TRUE_COLOUR if reading.bands == RGB and count == 4 else (1, 2, 3)
+        if count < 3:
+            chosen = (1, 1, 1)
+    if max(chosen) > count:
+        raise ReadingError(f"it has {count} band{'s' * (count > 1)}, so there is no {max(chosen)}")
+    return values[..., [number - 1 for number in chosen]]
+
+
+def to_eight_bits(
+    values: npt.NDArray[Any], value_range: tuple[float, float] | None = None, bits: int = 0
+) -> npt.NDArray[np.uint8]:
+    """Scale values of any type to 0..255, rounded to the nearest.
+
+    Without a range, unsigned integers of up to 16 bits are scaled by their depth; other integers
+    are taken for 8 bits if all fit, else for 16; floats for 0..1 if all fit, else for 0..255.
+
+    Args:
+        values: Of any shape.
+        value_range: As in ``Reading``.
+        bits: Depth of unsigned integers, if less than that of their type.
+
+    Raises:
+        ReadingError: If the values are complex or not finite, or do not tell their range.
+    """
+    if values.dtype == np.uint8 and bits in (0, 8):
+        return values
+    if values.dtype.kind not in "buif":
+        raise ReadingError(f"its values are of the type {values.dtype}")
+    floating = values.dtype.kind == "f"
+    if floating and not np.isfinite(values).all():
+        raise ReadingError("its floating-point values are not all finite")
+    if value_range is not None:
+        low, high = value_range
+        share = (values.astype(np.float64) - low) / (high - low)
+        scaled: npt.NDArray[np.uint8] = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+        return scaled
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8) * np.uint8(255)
+    if floating:
+        return _from_floats(values)
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        white = 2 ** (bits or 8 * values.dtype.itemsize) - 1
+        levels = (values.astype(np.uint32) * 510 + white) // (2 * white)
+        return np.asarray(levels, np.uint8)
+    return _from_integers(values)
+
+
+def _from_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ReadingError(
+            f"its {8 * values.dtype.itemsize}-bit values run from {low} to {high}, outside 0 to "
+            f"65535; say with --value-range which are black and white"
+        )
+    return to_eight_bits(values.astype(np.uint16 if high > 255 else np.uint8))
+
+
+def _from_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255:
+        raise ReadingError(
+            f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255; say with "
+            f"--value-range which are black and white"
+        )
+    scaled: npt.NDArray[np.uint8] = np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
+    return scaled
