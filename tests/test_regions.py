@@ -242,7 +242,8 @@ def test_validation_with_masks_measures_the_regions(
     transform = EvalTransform(96)
     cells, masks = [], []
     for path in sorted((forest / "images").iterdir()):
-        scores = model.score_regions(transform(read_image(path), random.Random(0))[None])
+        pixels = transform(read_image(path), random.Random(0))[None]
+        scores = model.score_regions(transform.normalise(pixels))
         tops = scores.region_logits.argmax(dim=1)
         cells.append([[int(tops[label]) for label in line] for line in scores.labels[0]])
         masks.append(np.asarray(Image.open(forest / "masks" / path.name)).astype(np.intp))
