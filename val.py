@@ -42,6 +42,7 @@ from helper_functions.reporting import (
     write_predictions,
 )
 from helper_functions.splits import ALL, SPLITS, SplitTable, read_split_table
+from helper_functions.train_flags import make_parser as make_train_parser
 from helper_functions.transforms import EvalTransform
 from models import VoLUNet
 
@@ -50,7 +51,13 @@ T = TypeVar("T")
 
 def parse_args() -> argparse.Namespace:
     """The command line; what it leaves open comes from the checkpoint."""
-    parser = cli.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(
+        usage="%(prog)s --ckpt-path FILE --img_dir DIR [--csv_path FILE] [flags]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_config_flag()
+    parser.others = vars(make_train_parser().parse_args(["--img_dir", ".", "--csv_path", "."]))
     parser.add_argument(
         "--ckpt-path",
         type=Path,
@@ -70,14 +77,17 @@ def parse_args() -> argparse.Namespace:
         "--mask-dir",
         type=Path,
         help="pixel masks: 8-bit PNGs of class indices, named like the pictures, and classes.json, "
-        "the list of the indices' names; measures whether regions are classified rightly",
+        "the list of the indices' names; measures whether regions are classified rightly (default: "
+        "none)",
     )
     group = parser.add_argument_group(
         "model",
         "The checkpoint knows its model and its regions. The region flags matter in training only; "
         "they are accepted for the sake of old command lines.",
     )
-    group.add_argument("--backbone-name", help="checked against the checkpoint when given")
+    group.add_argument(
+        "--backbone-name", help="checked against the checkpoint when given (default: not)"
+    )
     cli.add_region_flags(group)
     cli.add_runtime_flags(parser)
     group = parser.add_argument_group("output")

@@ -6,11 +6,12 @@ import argparse
 import ast
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from helper_functions.bands import Reading, parse_bands
+from helper_functions.config import config_words
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.files import free_space
 from helper_functions.presets import PRESETS
@@ -22,7 +23,36 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line."""
+    """An argument parser that reads ``--config`` files and whose complaints are one line.
+
+    Attributes:
+        others: Names in a config file to pass over, with underscores.
+    """
+
+    others: Collection[str] = ()
+
+    def add_config_flag(self) -> None:
+        """Offer ``--config FILE``: flags from a file, which those of the command line override."""
+        self.add_argument(
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="YAML file of flags without their dashes, such as the args.yaml of a run; flags "
+            "of the command line win (default: none)",
+        )
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse the flags of a config file, if one is named, and then those of the line."""
+        words = list(sys.argv[1:] if args is None else args)
+        if "--config" in self._option_string_actions:
+            finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+            finder.add_argument("--config", type=Path)
+            found, _ = finder.parse_known_args(words)
+            if found.config is not None:
+                words = config_words(self, found.config, self.others) + words
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
@@ -72,8 +102,8 @@ def number(
     return parse
 
 
-def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> None:
-    """Flags that say which pictures, and how they are read."""
+def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> Any:
+    """Flags that say which pictures, and how they are read; the group, for more of them."""
     group = parser.add_argument_group("data")
     group.add_argument("--img_dir", type=Path, required=True, help="image folder")
     group.add_argument(
@@ -95,17 +125,23 @@ def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> No
         help="number of classes, checked against the data (default: whatever the data says)",
     )
     group.add_argument(
-        "--image-size", type=number(int, 1), help="side that images are resized to, in pixels"
+        "--image-size",
+        type=number(int, 1),
+        help="side that images are resized to, in pixels (default: that of the checkpoint or set)",
     )
     group.add_argument(
         "--mean",
         type=float,
         nargs=3,
         metavar=("R", "G", "B"),
-        help="normalise by this mean, in 0-1",
+        help="normalise by this mean, in 0-1 (default: that of the checkpoint, else none)",
     )
     group.add_argument(
-        "--std", type=float, nargs=3, metavar=("R", "G", "B"), help="and this standard deviation"
+        "--std",
+        type=float,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="and this standard deviation (default: likewise)",
     )
     add_reading_flags(group)
     group.add_argument(
@@ -120,6 +156,7 @@ def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> No
     group.add_argument(
         "-b", "--batch-size", type=number(int, 1), default=16, help="images a batch (default: 16)"
     )
+    return group
 
 
 def add_reading_flags(group: Any) -> None:
@@ -166,7 +203,9 @@ def reading(bands: list[str] | None, value_range: Sequence[float] | None) -> Rea
 def add_region_flags(group: Any) -> None:
     """Flags of the paper's region branch."""
     group.add_argument(
-        "--subsampling", action="store_true", help="average the feature map to --sub-h x --sub-w"
+        "--subsampling",
+        action="store_true",
+        help="average the feature map to --sub-h x --sub-w (default: off)",
     )
     group.add_argument("--sub-h", type=number(int, 1), default=4, help="rows (default: 4)")
     group.add_argument("--sub-w", type=number(int, 1), default=4, help="columns (default: 4)")
@@ -207,11 +246,11 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> Any:
 
 
 def plain_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Every setting of a run as plain data; how it was resumed is none."""
+    """Every setting of a run as plain data; how it was resumed and where flags stood are none."""
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in vars(args).items()
-        if name != "resume"
+        if name not in ("resume", "config")
     }
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from helper_functions import cli
+from helper_functions.config import to_arguments
 from helper_functions.engine import BEST
 from helper_functions.errors import UserError
 from helper_functions.files import make_folder, write_text
@@ -68,21 +69,6 @@ def read_recipe(name: str) -> dict[str, Any]:
     if not isinstance(recipe, dict) or not {"backbones", "ablations"} <= set(recipe):
         raise UserError(f"{path} must hold 'backbones' and 'ablations'.")
     return recipe
-
-
-def to_arguments(flags: dict[str, Any]) -> list[str]:
-    """Flags as command-line words: ``True`` is a bare flag, ``False`` its ``--no-`` form."""
-    words: list[str] = []
-    for name, value in flags.items():
-        if value is True or value is False:
-            words.append(f"--{name}" if value else f"--no-{name}")
-        elif isinstance(value, dict):
-            words += [f"--{name}", *(f"{key}={item}" for key, item in value.items())]
-        elif isinstance(value, list):
-            words += [f"--{name}", *map(str, value)]
-        else:
-            words += [f"--{name}", str(value)]
-    return words
 
 
 def _chosen(kind: str, available: dict[str, Any], wanted: Sequence[str] | None) -> list[str]:

@@ -19,29 +19,56 @@ Example: python train.py --img_dir images --csv_path splits.csv --backbone-name 
 def make_parser() -> cli.Parser:
     """The command line; defaults are the released recipe."""
     parser = cli.Parser(
-        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        usage="%(prog)s --img_dir DIR --csv_path FILE [flags]",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_data_flags(parser, csv_required=True)
-    parser.add_argument(
-        "--max-bad-images",
-        type=cli.number(int, 0),
-        default=0,
-        help="unreadable training images to skip before giving up (default: 0)",
-    )
-
-    parser.add_argument(
-        "--normalize",
-        choices=("none", "backbone"),
-        default="none",
-        help="by the mean and std that timm publishes for the backbone; --mean and --std win "
-        "(default: none, as released)",
-    )
+    parser.add_config_flag()
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
         default="released",
         help="set of defaults: the released program's, or what our measurements recommend; "
         "explicit flags win (default: released)",
+    )
+    group = cli.add_data_flags(parser, csv_required=True)
+    group.add_argument(
+        "--max-bad-images",
+        type=cli.number(int, 0),
+        default=0,
+        help="unreadable training images to skip before giving up (default: 0)",
+    )
+    group.add_argument(
+        "--normalize",
+        choices=("none", "backbone"),
+        default="none",
+        help="by the mean and std that timm publishes for the backbone; --mean and --std win "
+        "(default: none, as released)",
+    )
+    group.add_argument(
+        "--cutout",
+        type=cli.number(float, 0, 1),
+        default=0.5,
+        help="box side of Cutout as a share of the image; 0: off (default: 0.5)",
+    )
+    group.add_argument(
+        "--rand-augment",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="two random operations an image (default: on)",
+    )
+    group.add_argument(
+        "--horizontal-flip",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="mirror half of the images; not in the released recipe (default: off)",
+    )
+    group.add_argument(
+        "--sampler",
+        choices=("uniform", "class-balanced"),
+        default="uniform",
+        help="pictures of an epoch: each once, or those of rare classes more often, by the square "
+        "root of their rarity (default: uniform)",
     )
 
     group = parser.add_argument_group("model")
@@ -57,7 +84,7 @@ def make_parser() -> cli.Parser:
         default={},
         action=cli.KeyValues,
         metavar="KEY=VALUE",
-        help="handed on to timm.create_model",
+        help="handed on to timm.create_model (default: none)",
     )
     group.add_argument(
         "--norm",
@@ -65,8 +92,12 @@ def make_parser() -> cli.Parser:
         default=DEFAULT,
         help="inplace-abn: TResNet in less memory, with an optional package (default: default)",
     )
-    group.add_argument("--model-path", type=Path, help="weights file for the backbone")
-    group.add_argument("--pretrained", action="store_true", help="fetch timm's published weights")
+    group.add_argument(
+        "--model-path", type=Path, help="weights file for the backbone (default: none)"
+    )
+    group.add_argument(
+        "--pretrained", action="store_true", help="fetch timm's published weights (default: off)"
+    )
     cli.add_region_flags(group)
     group.add_argument(
         "--head",
@@ -98,11 +129,29 @@ def make_parser() -> cli.Parser:
     )
 
     group = parser.add_argument_group("loss")
-    group.add_argument("--gamma-neg", type=cli.number(float, 0), default=0.0, help="ASL (0)")
-    group.add_argument("--gamma-pos", type=cli.number(float, 0), default=0.0, help="ASL (0)")
-    group.add_argument("--clip", type=cli.number(float, 0, 1), default=0.0, help="ASL (0)")
     group.add_argument(
-        "--nms-weight", type=cli.number(float, 0), default=1.0, help="of Local-NMS (default: 1)"
+        "--gamma-neg",
+        type=cli.number(float, 0),
+        default=0.0,
+        help="focusing of ASL on hard negatives (default: 0)",
+    )
+    group.add_argument(
+        "--gamma-pos",
+        type=cli.number(float, 0),
+        default=0.0,
+        help="and on hard positives (default: 0)",
+    )
+    group.add_argument(
+        "--clip",
+        type=cli.number(float, 0, 1),
+        default=0.0,
+        help="shift of ASL: easy negatives count nothing (default: 0)",
+    )
+    group.add_argument(
+        "--nms-weight",
+        type=cli.number(float, 0),
+        default=1.0,
+        help="weight of the Local-NMS loss (default: 1)",
     )
 
     group.add_argument(
@@ -137,24 +186,6 @@ def make_parser() -> cli.Parser:
         help="share of the steps that the rate rises (default: 0.2)",
     )
     group.add_argument(
-        "--cutout",
-        type=cli.number(float, 0, 1),
-        default=0.5,
-        help="box side of Cutout as a share of the image; 0: off (default: 0.5)",
-    )
-    group.add_argument(
-        "--rand-augment",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="two random operations an image (default: on)",
-    )
-    group.add_argument(
-        "--horizontal-flip",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="mirror half of the images; not in the released recipe (default: off)",
-    )
-    group.add_argument(
         "--ema-decay",
         type=cli.number(float, 0, 1),
         default=0.0,
@@ -181,20 +212,14 @@ def make_parser() -> cli.Parser:
         default=0.0,
         help="highest norm of the gradient; 0: no bound (default: 0)",
     )
-    group.add_argument(
-        "--sampler",
-        choices=("uniform", "class-balanced"),
-        default="uniform",
-        help="pictures of an epoch: each once, or those of rare classes more often, by the square "
-        "root of their rarity (default: uniform)",
-    )
     group.add_argument("--seed", type=cli.number(int, 0, 2**63 - 1), default=0, help="(default: 0)")
 
     group = cli.add_runtime_flags(parser)
     group.add_argument(
         "--grad-checkpointing",
         action="store_true",
-        help="compute the backbone's activations twice instead of keeping them: less memory",
+        help="compute the backbone's activations twice instead of keeping them: less memory "
+        "(default: off)",
     )
     group.add_argument(
         "--channels-last",
@@ -205,12 +230,13 @@ def make_parser() -> cli.Parser:
     group.add_argument(
         "--compile",
         action="store_true",
-        help="compile the forward pass and the losses: a slow start, then faster steps",
+        help="compile the forward pass and the losses: a slow start, then faster steps "
+        "(default: off)",
     )
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="only algorithms whose results repeat to the last bit; slower on CUDA",
+        help="only algorithms whose results repeat to the last bit; slower on CUDA (default: off)",
     )
     group.add_argument(
         "--max-bad-steps",
@@ -228,7 +254,9 @@ def make_parser() -> cli.Parser:
         help="event files in the folder events of --output-path (default: on)",
     )
     group.add_argument(
-        "--wandb", action="store_true", help="log to Weights & Biases, if it is installed"
+        "--wandb",
+        action="store_true",
+        help="log to Weights & Biases, if it is installed (default: off)",
     )
     group.add_argument(
         "--test-split",
@@ -250,7 +278,7 @@ def make_parser() -> cli.Parser:
     group.add_argument(
         "--keep-all",
         action="store_true",
-        help="keep the checkpoint of every epoch, as model-EPOCH-MAP.ckpt",
+        help="keep the checkpoint of every epoch, as model-EPOCH-MAP.ckpt (default: off)",
     )
     group.add_argument(
         "--output-path", type=Path, default=Path("runs/train"), help="(default: runs/train)"
@@ -260,9 +288,14 @@ def make_parser() -> cli.Parser:
         nargs="?",
         const="last",
         choices=("last", "auto"),
-        help="continue the run in --output-path; 'auto' starts one if there is none",
+        help="continue the run in --output-path; 'auto' starts one if there is none "
+        "(default: start anew)",
     )
-    group.add_argument("--overwrite", action="store_true", help="replace the run in --output-path")
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run in --output-path (default: refuse)",
+    )
     return parser
 
 

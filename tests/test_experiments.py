@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import Command
 
+from helper_functions.config import to_arguments
 from helper_functions.errors import UserError
 from helper_functions.experiments import (
     RECIPES,
@@ -24,7 +25,6 @@ from helper_functions.experiments import (
     plan,
     read_recipe,
     summarise,
-    to_arguments,
     write_tables,
 )
 
