@@ -44,6 +44,7 @@ from helper_functions.reporting import (
 from helper_functions.splits import ALL, SPLITS, SplitTable, read_split_table
 from helper_functions.train_flags import make_parser as make_train_parser
 from helper_functions.transforms import EvalTransform
+from helper_functions.views import VIEWS, ViewAverage
 from models import VoLUNet
 
 T = TypeVar("T")
@@ -89,7 +90,14 @@ def parse_args() -> argparse.Namespace:
         "--backbone-name", help="checked against the checkpoint when given (default: not)"
     )
     cli.add_region_flags(group)
-    cli.add_runtime_flags(parser)
+    group = cli.add_runtime_flags(parser)
+    group.add_argument(
+        "--tta",
+        choices=tuple(VIEWS),
+        default="none",
+        help="test-time augmentation: average over the picture and its left-right mirror image, or "
+        "the upside-down ones as well (default: none)",
+    )
     group = parser.add_argument_group("output")
     group.add_argument(
         "--thre",
@@ -181,7 +189,7 @@ def score(
         workers=args.workers,
         pin_memory=device.type == "cuda",
     )
-    scorer = (recorder or model).to(device)
+    scorer = ViewAverage(recorder or model, model, args.tta).to(device)
     return predict(scorer, loader, device, resolve_amp(args.amp, device))
 
 
@@ -240,6 +248,7 @@ def validate(
         **regions,
         "classes": classes,
         "split": args.split,
+        "tta": args.tta,
         "skipped": skipped,
         "checkpoint": str(args.ckpt_path),
         "csv_path": str(args.csv_path),
