@@ -1,0 +1,141 @@
+"""What a converter finds: rows for the split CSV, files left out, remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from helper_functions.errors import UserError
+from helper_functions.splits import parse_labels
+
+MISSING = "the picture is not there"
+
+
+class Row(NamedTuple):
+    """One picture.
+
+    Attributes:
+        filename: Relative to the image folder, with slashes.
+        labels: Class names.
+        split: ``None``: training or validation, still to be cut.
+        place: Longitude and latitude in degrees, where they are known.
+    """
+
+    filename: str
+    labels: tuple[str, ...]
+    split: str | None
+    place: tuple[float, float] | None = None
+
+
+class Dropped(NamedTuple):
+    """A picture that the split CSV leaves out."""
+
+    filename: str
+    reason: str
+
+
+@dataclass
+class Found:
+    """All that a converter has read.
+
+    Attributes:
+        images: The folder that the file names are relative to.
+        label_source: Where the labels come from, a clause for the manifest.
+        rows: In the order of the source.
+        dropped: What the source names and no row does.
+        notes: Sentences that whoever trains on the rows should know.
+    """
+
+    images: Path
+    label_source: str
+    rows: list[Row] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def drop_missing(self) -> None:
+        """Move the rows whose picture is not there to ``dropped``."""
+        present = []
+        for row in tqdm(self.rows, desc="looking for pictures", disable=None, leave=False):
+            if (self.images / row.filename).is_file():
+                present.append(row)
+            else:
+                self.dropped.append(Dropped(row.filename, MISSING))
+        self.rows = present
+
+
+def file_name(text: str, where: str) -> str:
+    """A file name that stays inside the image folder, and survives the split CSV.
+
+    Args:
+        text: As the source has it.
+        where: File and line, for the message.
+
+    Raises:
+        UserError: If it is no such name.
+    """
+    name = text.strip()
+    if not name:
+        raise UserError(f"{where}: the file name is empty.")
+    outside = any(
+        kind(name).is_absolute() or ".." in kind(name).parts
+        for kind in (PurePosixPath, PureWindowsPath)
+    )
+    if outside:
+        raise UserError(
+            f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
+            f"that folder."
+        )
+    _check_text(name, where, "file name")
+    return name
+
+
+def class_name(text: str, where: str) -> str:
+    """A class name that survives the split CSV.
+
+    Raises:
+        UserError: If it is empty or cannot be written.
+    """
+    name = text.strip()
+    if not name:
+        raise UserError(f"{where}: a class has an empty name.")
+    _check_text(name, where, "class name")
+    return name
+
+
+def _check_text(name: str, where: str, kind: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: the {kind} {_shown(name)} is not valid Unicode.") from error
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise UserError(f"{where}: the {kind} {_shown(name)} holds a control character.")
+
+
+def _shown(name: str) -> str:
+    return ascii(name if len(name) <= 80 else f"{name[:77]}...")
+
+
+def check_rows(rows: Iterable[Row]) -> None:
+    """Make sure that every picture comes once and every label reads back as it was written.
+
+    Raises:
+        UserError: If not.
+    """
+    splits: dict[str, str | None] = {}
+    for row in rows:
+        if row.filename in splits:
+            earlier = splits[row.filename]
+            two = f"{earlier} and {row.split}" if earlier != row.split else f"{row.split} twice"
+            raise UserError(
+                f"The picture {row.filename!r} is listed for {two.replace('None', 'the cut')}; "
+                f"a picture has one row, in one split."
+            )
+        splits[row.filename] = row.split
+        if parse_labels(str(list(row.labels))) != row.labels:
+            raise UserError(
+                f"The labels {list(row.labels)} of {row.filename!r} name a class twice."
+            )
