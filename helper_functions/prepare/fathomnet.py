@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from helper_functions import cli
@@ -133,8 +134,7 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
             timeout=options.timeout,
             retries=options.retries,
         )
-        found.notes += [
-            f"{failure.filename} cannot be had: {failure.reason}." for failure in failures
-        ]
+        for failure in failures:
+            print(f"{failure.filename} cannot be had: {failure.reason}.", file=sys.stderr)
     found.notes.append(_CUT)
     return found

@@ -13,8 +13,8 @@ HELP = "a CSV with a column of 0 and 1 for each class"
 CUTS = True
 
 _TRUTH = {
-    **{text: False for text in ("0", "0.0", "false", "False", "FALSE")},
-    **{text: True for text in ("1", "1.0", "true", "True", "TRUE")},
+    **dict.fromkeys(("0", "0.0", "false", "False", "FALSE"), False),
+    **dict.fromkeys(("1", "1.0", "true", "True", "TRUE"), True),
 }
 
 
