@@ -86,7 +86,7 @@ def retry_after(value: str | None, now: float) -> float:
     """Seconds that a ``Retry-After`` header asks for: a number, or a date (RFC 9110, 10.2.3)."""
     if not value:
         return 0.0
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
         return max(email.utils.parsedate_to_datetime(value).timestamp() - now, 0.0)
