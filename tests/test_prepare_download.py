@@ -139,7 +139,7 @@ def empty(request: BaseHTTPRequestHandler) -> None:
     send(request, b"")
 
 
-def silent(request: BaseHTTPRequestHandler) -> None:
+def silent(_request: BaseHTTPRequestHandler) -> None:
     time.sleep(0.6)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from array import array
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -52,33 +54,24 @@ def patch_names(survey: int) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class _Surveys:
-    """The rows of the table, grouped by survey.
+@dataclass
+class _Survey:
+    """What the rows of a survey say.
 
-    Species are numbered as they come, and kept as arrays: 1.5 million rows need a few MiB.
+    Attributes:
+        species: Their names, one text object a species however many rows: a table of 1.5 million
+            rows then needs some 100 MiB.
+        place: Longitude and latitude of the first row, if they are asked for.
+        moved: Whether a row gives another place.
     """
 
-    def __init__(self) -> None:
-        self.species: dict[str, int] = {}  # cell -> number, for "123.0" and "123" the same
-        self.ids: list[int] = []
-        self.by_survey: dict[int, array[int]] = {}
-        self.places: dict[int, tuple[float, float]] = {}
-        self.moved: set[int] = set()
-        self._numbers: dict[int, int] = {}
+    species: list[str] = field(default_factory=list)
+    place: tuple[float, float] | None = None
+    moved: bool = False
 
-    def species_number(self, cell: str, where: str) -> int:
-        number = self.species.get(cell)
-        if number is None:
-            identity = whole_number(cell, where, "speciesId")
-            number = self._numbers.setdefault(identity, len(self.ids))
-            if number == len(self.ids):
-                self.ids.append(identity)
-            self.species[cell] = number
-        return number
-
-    def labels(self, survey: int) -> tuple[str, ...]:
-        identities = sorted({self.ids[number] for number in self.by_survey[survey]})
-        return tuple(map(str, identities))
+    def labels(self) -> tuple[str, ...]:
+        """The species by number."""
+        return tuple(sorted(set(self.species), key=int))
 
 
 def _degrees(text: str, limit: float, where: str, column: str) -> float:
@@ -91,21 +84,38 @@ def _degrees(text: str, limit: float, where: str, column: str) -> float:
     return value
 
 
-def _read_surveys(sources: Sources, path: Path, *, placed: bool) -> _Surveys:
-    surveys = _Surveys()
+def _read_surveys(sources: Sources, path: Path, *, placed: bool) -> dict[int, _Survey]:
+    """All rows, grouped by survey.
+
+    Every identifier and place is parsed where its text comes first, not row after row.
+    """
+    surveys: dict[int, _Survey] = {}
+    by_cell: dict[str, _Survey] = {}
+    names: dict[str, str] = {}
+    places: dict[tuple[str, ...], tuple[float, float]] = {}
     columns = ["surveyId", "speciesId", *(("lon", "lat") if placed else ())]
-    for line, (survey_cell, species_cell, *place_cells) in sources.table(path, columns):
-        where = f"{path}, line {line}"
-        survey = whole_number(survey_cell, where, "surveyId")
-        surveys.by_survey.setdefault(survey, array("l")).append(
-            surveys.species_number(species_cell, where)
-        )
+    for line, (survey_cell, species_cell, *place_cell) in sources.table(path, columns):
+        survey = by_cell.get(survey_cell)
+        if survey is None:
+            number = whole_number(survey_cell, f"{path}, line {line}", "surveyId")
+            survey = by_cell[survey_cell] = surveys.setdefault(number, _Survey())
+        name = names.get(species_cell)
+        if name is None:
+            number = whole_number(species_cell, f"{path}, line {line}", "speciesId")
+            name = names[species_cell] = sys.intern(str(number))
+        survey.species.append(name)
         if placed:
-            lon = _degrees(place_cells[0], 180, where, "lon")
-            lat = _degrees(place_cells[1], 90, where, "lat")
-            if surveys.places.setdefault(survey, (lon, lat)) != (lon, lat):
-                surveys.moved.add(survey)
+            place = places.get(tuple(place_cell))
+            if place is None:
+                place = places[tuple(place_cell)] = _place(place_cell, f"{path}, line {line}")
+            survey.moved = survey.moved or survey.place not in (None, place)
+            survey.place = survey.place or place
     return surveys
+
+
+def _place(cells: Sequence[str], where: str) -> tuple[float, float]:
+    lon, lat = cells
+    return _degrees(lon, 180, where, "lon"), _degrees(lat, 90, where, "lat")
 
 
 def read(options: argparse.Namespace, sources: Sources) -> Found:
@@ -122,17 +132,15 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
     found = Found(folder, f"speciesId of all rows of a survey in {TABLE}")
     placed = options.spatial_block is not None
     surveys = _read_surveys(sources, table, placed=placed)
-    if surveys.moved:
-        found.notes.append(
-            f"{len(surveys.moved):,} surveys have rows at different places; the first counts."
-        )
-    for survey in tqdm(surveys.by_survey, desc="looking for patches", disable=None, leave=False):
-        names = patch_names(survey)
+    if moved := sum(survey.moved for survey in surveys.values()):
+        found.notes.append(f"{moved:,} surveys have rows at different places; the first counts.")
+    bar = tqdm(surveys.items(), desc="looking for patches", disable=None, leave=False)
+    for number, survey in bar:
+        names = patch_names(number)
         name = next((each for each in names if (folder / each).is_file()), None)
         if name is None and not options.keep_missing:
             found.dropped.append(Dropped(names[0], MISSING))
             continue
-        place = surveys.places.get(survey)
-        found.rows.append(Row(name or names[0], surveys.labels(survey), None, place))
+        found.rows.append(Row(name or names[0], survey.labels(), None, survey.place))
     found.notes.append(_BLOCKS.format(degrees=options.spatial_block) if placed else _RANDOM)
     return found

@@ -36,9 +36,12 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 def class_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Pictures of every class, by name and split."""
-    counts = Counter((name, row.split) for row in rows for name in row.labels)
-    names = sorted({name for name, _ in counts})
-    return {name: {split: counts[name, split] for split in SPLITS} for name in names}
+    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    for row in rows:
+        if row.split is not None:
+            counts[row.split].update(row.labels)
+    names = sorted(set().union(*counts.values()))
+    return {name: {split: counts[split][name] for split in SPLITS} for name in names}
 
 
 def class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from helper_functions.errors import UserError
-from helper_functions.splits import parse_labels
 
 MISSING = "the picture is not there"
 
@@ -120,7 +119,7 @@ def _shown(name: str) -> str:
 
 
 def check_rows(rows: Iterable[Row]) -> None:
-    """Make sure that every picture comes once and every label reads back as it was written.
+    """Make sure that every picture comes once.
 
     Raises:
         UserError: If not.
@@ -135,7 +134,3 @@ def check_rows(rows: Iterable[Row]) -> None:
                 f"a picture has one row, in one split."
             )
         splits[row.filename] = row.split
-        if parse_labels(str(list(row.labels))) != row.labels:
-            raise UserError(
-                f"The labels {list(row.labels)} of {row.filename!r} name a class twice."
-            )

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/prepare_geolifeclef.py [--patches]
 
-The rows are drawn at random. ``--patches`` writes an empty file for every survey, so that the search
-for patches is part of it.
+The rows are drawn at random. ``--patches`` writes an empty file for every survey, so that the
+search for patches is part of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, SURVEYS, SPECIES = 1_483_637, 88_987, 5_016
-HEADER = "lon,lat,year,geoUncertaintyInM,areaInM2,region,country,speciesId,surveyId".split(",")
+HEADER = (
+    *("lon", "lat", "year", "geoUncertaintyInM", "areaInM2"),
+    *("region", "country", "speciesId", "surveyId"),
+)
 PATCHES = "PA_Train_SatellitePatches_RGB/pa_train_patches_rgb"
 
 
