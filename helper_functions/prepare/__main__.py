@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = convert(options, sources)
     target = manifest_path(options.out)
     for path in (options.out, target):
-        if path.resolve() in sources.paths:
+        if sources.has_read(path):
             raise UserError(f"{path} is a file of the raw data set; choose another --out.")
     table = to_csv(found.rows)
     manifest = to_manifest(options.layout, _settings(options), sources.read, found, table)

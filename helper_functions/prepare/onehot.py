@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from helper_functions.errors import UserError
 from helper_functions.prepare.rows import Found, Row, class_name, file_name
@@ -31,6 +32,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)
+
+
 def read(options: argparse.Namespace, sources: Sources) -> Found:
     """Read the table. A column ``split``, where there is one, is kept; else validation is cut.
 
@@ -38,8 +43,8 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
         UserError: If a cell is neither 0 nor 1, or a column is missing or comes twice.
     """
     if options.csv is None:
-        out = options.out.resolve()
-        tables = sorted(p for p in sources.folder.glob("*.csv") if p.resolve() != out)
+        found_below = sorted(sources.folder.glob("*.csv"))
+        tables = [path for path in found_below if not _same(path, options.out)]
         if len(tables) != 1:
             raise UserError(
                 f"{sources.folder} holds {len(tables) or 'no'} CSV file{'s' * bool(tables)}; name "

@@ -28,9 +28,10 @@ class _Hashed(io.RawIOBase):
         self.file = path.open("rb", buffering=0)
         self.digest = hashlib.sha256()
         self.size = 0
-        total = os.fstat(self.file.fileno()).st_size
+        status = os.fstat(self.file.fileno())
+        self.identity = status.st_dev, status.st_ino
         settings = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
-        self.bar = tqdm(total=total, desc=path.name, **settings)
+        self.bar = tqdm(total=status.st_size, desc=path.name, **settings)
 
     def readable(self) -> bool:
         return True
@@ -68,7 +69,7 @@ class Sources:
         if not folder.is_dir():
             raise UserError(f"The folder {folder} does not exist; check --raw-dir.")
         self.folder = folder
-        self.paths: set[Path] = set()
+        self._identities: set[tuple[int, int]] = set()
         self._entries: dict[str, dict[str, Any]] = {}
         self._groups: dict[str, Any] = {}
 
@@ -78,6 +79,14 @@ class Sources:
         for name, digest in self._groups.items():
             self._entries[name]["sha256"] = digest.hexdigest()
         return list(self._entries.values())
+
+    def has_read(self, path: Path) -> bool:
+        """Whether a file, by whatever name, is one of those read whole."""
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) in self._identities
 
     def name(self, path: Path) -> str:
         """A path as the manifest has it: relative to the folder where it lies below."""
@@ -118,7 +127,7 @@ class Sources:
             ) from error
         except OSError as error:
             _refuse(path, error)
-        self.paths.add(path.resolve())
+        self._identities.add(raw.identity)
         entry = {"file": self.name(path), "bytes": raw.size, "sha256": raw.digest.hexdigest()}
         self._entries[self.name(path)] = entry
 
@@ -151,12 +160,8 @@ class Sources:
             if names.count(column) != 1:
                 raise UserError(_column_fault(path, names, column))
         places = [names.index(column) for column in columns]
-        empty = True
         for line, row in rows:
-            empty = False
             yield line, [row[place].strip() for place in places]
-        if empty:
-            raise UserError(f"{path} holds a header but no row.")
 
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Line number and cells of every row of a CSV that is not blank, the header included.
@@ -164,7 +169,7 @@ class Sources:
         Raises:
             UserError: If the file is empty or no CSV, or a row is longer or shorter than the first.
         """
-        width = None
+        width, count = None, 0
         with self.text(path) as file:
             reader = csv.reader(file, strict=True)
             try:
@@ -178,6 +183,7 @@ class Sources:
                             f"{path}, line {reader.line_num}: the row has {len(row):,} columns, "
                             f"but the header has {width:,}."
                         )
+                    count += 1
                     yield reader.line_num, row
             except csv.Error as error:
                 raise UserError(
@@ -185,6 +191,8 @@ class Sources:
                 ) from error
         if width is None:
             raise UserError(f"{path} is empty; it should be a CSV with a header.")
+        if count == 1:
+            raise UserError(f"{path} holds a header but no row.")
 
     def json(self, path: Path) -> Any:
         """The content of a JSON file.
@@ -225,7 +233,6 @@ class Sources:
         entry["bytes"] += len(content)
         digest = self._groups.setdefault(group, hashlib.sha256())
         digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
-        self.paths.add(path.resolve())
         return content
 
 
