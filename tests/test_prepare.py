@@ -86,6 +86,10 @@ def test_the_manifest_tells_what_was_read_and_decided(layout: str, raw: Path) ->
         for name in {name for name, _ in counts}
     }
     assert str(raw) not in json.dumps(manifest)
+    cut = any(split is None for _, split in ARCHIVES[layout].write(raw.parent / "again").values())
+    assert manifest["options"].get("val_fraction") == (0.1 if cut else None)
+    ours = layout not in ("coco", "onehot")
+    assert any("this is a re-creation" in note for note in manifest["notes"]) == ours
 
 
 @pytest.mark.parametrize("layout", ARCHIVES)
@@ -663,7 +667,7 @@ CELLS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     (
         "shiprsimagenet",
         _replace(SHIP_XML, "<annotation>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>'),
-        "declares entities",
+        "it declares a document type",
     ),
     ("shiprsimagenet", _append("VOC_Format/ImageSets/val.txt", "000001\n"), "train and val"),
     ("shiprsimagenet", _append("VOC_Format/ImageSets/val.txt", "../1\n"), "leaves the image"),
@@ -708,6 +712,11 @@ def test_places_off_the_map_are_refused(column: int, value: str, raw: Path) -> N
     cells[column] = value
     _append(GLC_TABLE, ",".join(cells))(raw)
     _refused("geolifeclef", raw, "is not a number of degrees", "--spatial-block", 1)
+
+
+def test_a_share_that_nothing_is_cut_by_is_refused(raw: Path) -> None:
+    coco.write(raw)
+    _refused("coco", raw, "every picture has its split already", "--val-fraction", 0.2)
 
 
 def test_blocks_too_large_are_refused(raw: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import email.utils
 import io
 import threading
@@ -236,6 +237,12 @@ def test_what_is_not_there_is_asked_for_once(
     assert {path.name for path in tmp_path.iterdir()} == {"0.png", "2.png"}
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:x/1.png", "http://[::1/1.png", "http://a b/"])
+def test_broken_addresses_are_no_reason_to_wait(url: str, tmp_path: Path) -> None:
+    (failure,) = fetch_all([Job("x.png", url)], tmp_path, jobs_at_once=1, timeout=1, retries=9)
+    assert failure.reason.startswith(f"its address {url!r} is none")
+
+
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x.png", "", "x.png"])
 def test_other_addresses_are_not_opened(url: str, tmp_path: Path) -> None:
     (failure,) = fetch_all([Job("x.png", url)], tmp_path, jobs_at_once=1, timeout=1, retries=0)
@@ -255,6 +262,32 @@ def test_retry_after_is_obeyed(code: int, server: Server, tmp_path: Path) -> Non
     assert _fetch(server, tmp_path, count=1) == []
     first, second = server.times
     assert second - first >= 0.99
+
+
+def test_a_server_that_asks_for_hours_is_left_alone(server: Server, tmp_path: Path) -> None:
+    server.answers["/0.png"] = [status(503, Retry_After="7200")]
+    with pytest.raises(ConnectionError, match=r"3 of 3 .* asks to come back in 7,200 s"):
+        _fetch(server, tmp_path, jobs_at_once=1)
+    assert sum(server.asked.values()) == 1
+
+
+def test_an_interrupted_download_leaves_whole_pictures_and_goes_on(
+    server: Server, tmp_path: Path
+) -> None:
+    def interrupt(_request: BaseHTTPRequestHandler) -> None:
+        _thread.interrupt_main()
+        time.sleep(0.3)
+
+    server.answers["/2.png"] = [interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        _fetch(server, tmp_path, count=9, jobs_at_once=1)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there <= {f"{n}.png" for n in range(9)}
+    assert {"0.png", "1.png"} <= there
+    assert "8.png" not in there
+    assert _fetch(server, tmp_path, count=9) == []
+    _assert_whole(tmp_path, range(9))
+    assert server.asked["/0.png"] == 1
 
 
 def test_retry_after_is_read_as_seconds_or_date() -> None:

@@ -46,6 +46,8 @@ LAYOUTS: dict[str, ModuleType] = {
 }
 VAL_FRACTION = 0.1
 
+_OURS = "The authors of the paper have not published their own split CSV: this is a re-creation."
+
 # Settings that say how a command ran, not what its result is.
 _NOT_IN_THE_MANIFEST = frozenset(
     {
@@ -92,8 +94,11 @@ def make_parser() -> cli.Parser:
 def _cut(found: Found, options: argparse.Namespace) -> None:
     """Give every row its split."""
     if all(row.split for row in found.rows):
+        if getattr(options, "val_fraction", None) is not None:
+            raise UserError("--val-fraction has no use here: every picture has its split already.")
         return
     fraction = VAL_FRACTION if options.val_fraction is None else options.val_fraction
+    options.val_fraction = fraction  # for the manifest
     degrees = getattr(options, "spatial_block", None)
     if degrees is None:
         found.rows = cut_at_random(found.rows, fraction, options.seed)
@@ -126,15 +131,18 @@ def convert(options: argparse.Namespace, sources: Sources) -> Found:
             raise UserError(f"No picture is left for the split {split}.")
     if not any(row.labels for row in found.rows):
         raise UserError("No picture has a label.")
+    if options.layout in PRESETS:
+        found.notes.append(_OURS)
     found.notes += class_notes(class_counts(found.rows))
     return found
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     settings = cli.plain_settings(options)
-    if settings.get("val_fraction", 0) is None and options.layout != "treesatai":
-        settings["val_fraction"] = VAL_FRACTION
-    return {name: settings[name] for name in sorted(set(settings) - _NOT_IN_THE_MANIFEST)}
+    unused = set(_NOT_IN_THE_MANIFEST)
+    if settings.get("val_fraction") is None:  # then nothing has been cut
+        unused |= {"val_fraction", "seed"}
+    return {name: settings[name] for name in sorted(set(settings) - unused)}
 
 
 def _summary(found: Found) -> str:

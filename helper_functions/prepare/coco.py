@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from helper_functions.errors import UserError
+from helper_functions.prepare.cutting import RANDOM
 from helper_functions.prepare.rows import Found, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.splits import SPLITS
@@ -215,4 +216,6 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
         decided = None if split == "train" and "val" not in files else split
         for image in read_coco(sources, path).images:
             found.rows.append(Row(below.locate(image.filename), image.labels, decided))
+    if "val" not in files:
+        found.notes.append(RANDOM)
     return found

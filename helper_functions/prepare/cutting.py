@@ -14,6 +14,11 @@ from collections.abc import Sequence
 from helper_functions.errors import UserError
 from helper_functions.prepare.rows import Row
 
+RANDOM = (
+    "The validation split is cut at random, picture by picture: frames of one film or neighbours "
+    "on a map can stand in both splits."
+)
+
 
 def _lot(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}\n{name}".encode()).digest()

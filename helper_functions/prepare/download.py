@@ -11,6 +11,7 @@ import email.utils
 import http.client
 import os
 import random
+import ssl
 import threading
 import time
 import urllib.error
@@ -99,7 +100,7 @@ def _receive(answer: http.client.HTTPResponse, path: Path, timeout: float) -> No
     kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else "image/"
     if not kind.startswith(_TYPES):
         raise _Fault(f"the server sends {kind}, not a picture", passing=False)
-    announced = answer.headers.get("Content-Length", "")
+    announced = answer.headers.get("Content-Length", "").encode()
     received, end = 0, time.monotonic() + SLOWEST * timeout
     with path.open("wb") as file:
         while chunk := answer.read1(_CHUNK):
@@ -126,11 +127,13 @@ def _attempt(opener: urllib.request.OpenerDirector, url: str, part: Path, timeou
             passing=error.code in _PASSING,
             pause=pause,
         ) from error
+    except (http.client.InvalidURL, ValueError) as error:
+        raise _Fault(f"its address {url[:80]!r} is none ({error})", passing=False) from error
     except TimeoutError as error:
         raise _Fault(f"no answer for {timeout:g} s", passing=True) from error
     except urllib.error.URLError as error:
         raise _Fault(f"no connection ({error.reason})", passing=True) from error
-    except (http.client.HTTPException, ConnectionError) as error:
+    except (http.client.HTTPException, ConnectionError, ssl.SSLError) as error:
         raise _Fault(f"the connection broke ({type(error).__name__})", passing=True) from error
     try:
         read_image(part)
@@ -147,6 +150,7 @@ class _Fetcher:
         self.retries = retries
         self.stop = threading.Event()
         self.opener = _opener()
+        self.why = "the download was stopped"
         self._free = 0.0  # until then nobody asks: the server has said so
         self._lock = threading.Lock()
 
@@ -172,7 +176,7 @@ class _Fetcher:
             else:
                 part.replace(self.folder / job.filename)
                 return None
-        return Failure(job.filename, "the download was stopped", True)
+        return Failure(job.filename, self.why, True)
 
     def _wait(self) -> None:
         """Wait as long as the server has asked everybody to."""
@@ -180,10 +184,16 @@ class _Fetcher:
             pass
 
     def _pause(self, attempt: int, asked: float) -> None:
-        """Wait before a retry: twice as long each time, with jitter, and never less than asked."""
-        if asked:
+        """Wait before a retry: twice as long each time, with jitter, and never less than asked.
+
+        A server that asks for more than ``LONGEST_PAUSE`` is left alone: everything stops.
+        """
+        if asked > LONGEST_PAUSE:
+            self.why = f"the server asks to come back in {asked:,.0f} s"
+            self.stop.set()
+        elif asked:
             with self._lock:
-                self._free = max(self._free, time.monotonic() + min(asked, LONGEST_PAUSE))
+                self._free = max(self._free, time.monotonic() + asked)
         longest = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
         self.stop.wait(random.uniform(longest / 2, longest))
 

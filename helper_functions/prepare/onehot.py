@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from helper_functions.errors import UserError
+from helper_functions.prepare.cutting import RANDOM
 from helper_functions.prepare.rows import Found, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.splits import SPLITS
@@ -74,6 +75,8 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
     ]
     images = sources.folder / file_name(options.images, "--images")
     found = Found(images, "the columns of 0 and 1")
+    if split_place is None:
+        found.notes.append(RANDOM)
     for line, cells in rows:
         where = f"{path}, line {line}"
         labels = []
