@@ -161,9 +161,10 @@ def _summary(found: Found) -> str:
 def _next_commands(options: argparse.Namespace, found: Found) -> str:
     data = f"--csv_path {shlex.quote(str(options.out))} --img_dir {shlex.quote(str(found.images))}"
     preset = f" --dataset {options.layout}" if options.layout in PRESETS else ""
+    bands = f" --bands {options.bands}" if "bands" in options else ""
     return (
         f"Check it:  python -m helper_functions.check_data {data}\n"
-        f"Train:     python train.py {data}{preset} --subsampling"
+        f"Train:     python train.py {data}{preset}{bands} --subsampling"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helper_functions import cli
+from helper_functions.bands import PAPER, RGB, TRUE_COLOUR
 from helper_functions.errors import UserError
 from helper_functions.prepare.archives import check_archives, count_line
 from helper_functions.prepare.rows import Dropped, Found, Row, class_name, file_name
@@ -27,7 +28,7 @@ GENERA = frozenset(
     )
 )
 # Tiles hold infrared, green, blue and red, in this order; numbered from 1 as in GIS programs.
-BANDS = {"paper": (1, 2, 3), "rgb": (4, 2, 3)}
+BANDS = {PAPER: (1, 2, 3), RGB: TRUE_COLOUR}
 
 _ADVICE = "download it from Zenodo record 6780578 (--download tells more)"
 _CUT = (
@@ -47,7 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bands",
         choices=sorted(BANDS),
-        default="paper",
+        default=PAPER,
         help="for the manifest and the command that is printed: paper, the first three bands "
         "(infrared, green, blue); rgb, true colour (default: paper)",
     )
