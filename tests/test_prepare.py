@@ -7,6 +7,9 @@ import hashlib
 import json
 import math
 import os
+import random
+import re
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,8 +21,10 @@ import pytest
 from conftest import ROOT, Command
 from raw_archives import coco, fathomnet, geolifeclef, onehot, shiprsimagenet, treesatai
 
+from helper_functions import train_flags
+from helper_functions.check_data.__main__ import make_parser as check_data_parser
 from helper_functions.errors import UserError
-from helper_functions.prepare.__main__ import main
+from helper_functions.prepare.__main__ import main, make_parser
 from helper_functions.prepare.cutting import cut_at_random
 from helper_functions.prepare.geolifeclef import patch_names
 from helper_functions.prepare.rows import Row
@@ -643,6 +648,8 @@ CELLS: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("treesatai", _replace(TREE_LABELS, ABIES, '"\\ud800.tif"'), "is not valid Unicode"),
     ("treesatai", _replace(TREE_LABELS, ABIES, '"a\\u0000.tif"'), "holds a control character"),
     ("treesatai", _replace(TREE_LABELS, ABIES, '" "'), "the file name is empty"),
+    ("treesatai", _replace(TREE_LABELS, ABIES, f'"{"x" * 256}"'), "too long for a file system"),
+    ("treesatai", _replace(TREE_LABELS, ABIES, f'"{"x/" * 600}"'), "too long for a file system"),
     ("treesatai", _replace(TREE_LABELS, ABIES, '"Alnus_spec._5_90_WEFL_NLF.tif"'), "comes twice"),
     ("treesatai", _replace(TREE_LABELS, "0.93771", '"0.9"'), "share '0.9' is not from 0 to 1"),
     ("treesatai", _replace(TREE_LABELS, "0.93771", "93.8"), "area share '93.8'"),
@@ -701,6 +708,49 @@ def test_wrong_content_gets_one_sentence(
     ARCHIVES[layout].write(raw)
     damage(raw)
     _refused(layout, raw, sentence)
+
+
+_FILES = {
+    "treesatai": (TREE_LABELS, "train_filenames.lst"),
+    "geolifeclef": (GLC_TABLE,),
+    "fathomnet": (FATHOM_TABLE, FATHOM_KEY, "object_detection/train.json"),
+    "shiprsimagenet": (SHIP_XML, SHIP_COCO.format("train"), "VOC_Format/ImageSets/val.txt"),
+    "coco": (TABLES["coco"],),
+    "onehot": ("labels.csv",),
+}
+_PIECES = (
+    *(b"", b"\x00", b"\xff", b"\n", b"\r", b'"', b",", b";", b"[", b"]", b"{", b"}", b"<", b"../"),
+    *(b"null", b"-1", b"1e999", b"9" * 30, b"true", b"\\ud800", b"\xef\xbb\xbf", b"\xc3\xa4"),
+)
+
+
+@pytest.mark.parametrize("rounds", [15, pytest.param(400, id="thorough", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layout", ARCHIVES)
+def test_damage_anywhere_is_refused_or_read(layout: str, rounds: int, raw: Path) -> None:
+    ARCHIVES[layout].write(raw)
+    out = raw.parent / "out"
+    flags = [layout, "--raw-dir", str(raw), "--out", str(out / "splits.csv"), "--keep-missing"]
+    draw = random.Random(layout)
+    ended: Counter[bool] = Counter()
+    for _ in range(rounds):
+        for name in _FILES[layout]:
+            path = raw / name
+            whole = path.read_bytes()
+            start = draw.randrange(len(whole))
+            end = min(start + draw.choice((0, 1, 1, 5)), len(whole))
+            path.write_bytes(whole[:start] + draw.choice(_PIECES) + whole[end:])
+            try:
+                main(flags)
+            except UserError as error:
+                assert "\n" not in str(error)
+                assert not out.exists()
+                ended[False] += 1
+            else:
+                assert read_split_table(out / "splits.csv").samples
+                shutil.rmtree(out)
+                ended[True] += 1
+            path.write_bytes(whole)
+    assert ended[False] > 0
 
 
 @pytest.mark.parametrize(
@@ -799,3 +849,22 @@ def test_wrong_flags_get_one_line(
     errors = capsys.readouterr().err
     assert sentence in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    chapter = text.split("\n## Data sets\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL)
+    commands = [shlex.split(line) for b in blocks for line in b.replace("\\\n", "").splitlines()]
+    prepared: dict[str, Path] = {}
+    for words in commands:
+        if words[:3] == ["python", "-m", "helper_functions.prepare"]:
+            if words[3] != "LAYOUT":
+                prepared[words[3]] = make_parser().parse_args(words[3:]).out
+        elif words[:2] == ["python", "train.py"]:
+            options = train_flags.make_parser().parse_args(words[2:])
+            assert options.csv_path == prepared[options.dataset]
+        else:
+            assert words[:3] == ["python", "-m", "helper_functions.check_data"]
+            check_data_parser().parse_args(words[3:])
+    assert set(prepared) == set(ARCHIVES)

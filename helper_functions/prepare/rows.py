@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,6 +13,8 @@ from tqdm import tqdm
 from helper_functions.errors import UserError
 
 MISSING = "the picture is not there"
+MAX_NAME = 255  # bytes that file systems allow a name
+MAX_PATH = 1000
 
 
 class Row(NamedTuple):
@@ -89,6 +92,8 @@ def file_name(text: str, where: str) -> str:
             f"that folder."
         )
     _check_text(name, where, "file name")
+    if any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/")) or len(name) > MAX_PATH:
+        raise UserError(f"{where}: the file name {_shown(name)} is too long for a file system.")
     return name
 
 
