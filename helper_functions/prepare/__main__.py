@@ -46,7 +46,10 @@ LAYOUTS: dict[str, ModuleType] = {
 }
 VAL_FRACTION = 0.1
 
-_OURS = "The authors of the paper have not published their own split CSV: this is a re-creation."
+_OURS = (
+    "The split CSV of the paper's authors is not published in a place that can be relied on: this "
+    "is a re-creation."
+)
 
 # Settings that say how a command ran, not what its result is.
 _NOT_IN_THE_MANIFEST = frozenset(

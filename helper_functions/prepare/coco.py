@@ -20,6 +20,10 @@ HELP = "COCO annotation files, one a split or one for all"
 CUTS = True
 
 
+# What makes an annotation file large, and says nothing about which classes a picture shows.
+_UNUSED = ("segmentation", "keypoints", "bbox", "area")
+
+
 @dataclass(frozen=True)
 class CocoImage:
     """A picture of a COCO file: name, address (empty: none given), class names in class order."""
@@ -72,7 +76,7 @@ def read_coco(sources: Sources, path: Path, *, labels: bool = True) -> Coco:
     Raises:
         UserError: If it is no COCO file, or its parts contradict each other.
     """
-    content = sources.json(path)
+    content = sources.json(path, without=_UNUSED)
     classes: dict[int | str, str] = {}
     for number, entry in enumerate(_entries(content, "categories", path), 1):
         where = f"{path}, category {number}"

@@ -121,6 +121,7 @@ def _attempt(opener: urllib.request.OpenerDirector, url: str, part: Path, timeou
         with opener.open(request, timeout=timeout) as answer:
             _receive(answer, part, timeout)
     except urllib.error.HTTPError as error:
+        error.close()
         pause = retry_after(error.headers.get("Retry-After"), time.time())
         raise _Fault(
             f"the server answers {error.code} {error.reason}",

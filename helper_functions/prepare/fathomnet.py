@@ -11,7 +11,7 @@ from helper_functions import cli
 from helper_functions.errors import UserError
 from helper_functions.prepare.coco import read_coco
 from helper_functions.prepare.download import Job, fetch_all
-from helper_functions.prepare.rows import Found, Row, class_name, file_name
+from helper_functions.prepare.rows import Found, Row, check_rows, class_name, file_name
 from helper_functions.prepare.sources import Sources, whole_number
 
 HELP = "FathomNet 2023 (Kaggle), whose pictures --download fetches"
@@ -126,6 +126,7 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
             filename = file_name(f"{identity}.{options.extension.removeprefix('.')}", where)
         found.rows.append(Row(filename, labels, None))
         jobs.append(Job(filename, url))
+    check_rows(found.rows)  # two jobs for one picture would be in each other's way
     if options.download and not options.dry_run:
         failures = fetch_all(
             jobs,

@@ -7,8 +7,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -194,8 +195,12 @@ class Sources:
         if count == 1:
             raise UserError(f"{path} holds a header but no row.")
 
-    def json(self, path: Path) -> Any:
+    def json(self, path: Path, without: Collection[str] = ()) -> Any:
         """The content of a JSON file.
+
+        Args:
+            path: The file.
+            without: Keys to leave out of every object while reading, to save memory.
 
         Raises:
             UserError: If it is no JSON, gives a key of an object twice, or is beyond ``MAX_JSON``.
@@ -208,7 +213,8 @@ class Sources:
                     f"{MAX_JSON / 1e9:.0f} GB are read."
                 )
             try:
-                return json.load(file, object_pairs_hook=_unique, parse_constant=_no_number)
+                hook = partial(_unique, without=frozenset(without))
+                return json.load(file, object_pairs_hook=hook, parse_constant=_no_number)
             except UnicodeDecodeError:
                 raise
             except (ValueError, RecursionError) as error:
@@ -262,7 +268,7 @@ def _column_fault(path: Path, names: Sequence[str], column: str) -> str:
     return f"{path} has no column {column!r}: its header reads {found!r}.{advice}"
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]], without: frozenset[str]) -> dict[str, Any]:
     """An object whose keys all come once: of a repeated one Python would keep the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -271,6 +277,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if key in seen:
                 raise ValueError(f"the key {key[:80]!r} comes twice in one object")
             seen.add(key)
+    for key in without & found.keys():
+        del found[key]
     return found
 
 
