@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import math
@@ -17,13 +18,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, Command
 from raw_archives import coco, fathomnet, geolifeclef, onehot, shiprsimagenet, treesatai
+from raw_archives.pictures import noise
 
 from helper_functions import train_flags
+from helper_functions.bands import Reading
 from helper_functions.check_data.__main__ import make_parser as check_data_parser
 from helper_functions.errors import UserError
+from helper_functions.images import read_image
 from helper_functions.prepare.__main__ import main, make_parser
 from helper_functions.prepare.cutting import cut_at_random
 from helper_functions.prepare.geolifeclef import patch_names
@@ -191,6 +196,18 @@ def test_treesatai_names_the_bands_to_read(bands: str, numbers: str, raw: Path) 
     _, manifest = prepare("treesatai", raw, "--bands", bands)
     assert manifest["options"]["bands"] == bands
     assert f"Bands {numbers} of infrared, green, blue, red are to be read" in manifest["notes"][0]
+
+
+def test_treesatai_tiles_hold_their_bands_in_the_published_order(raw: Path) -> None:
+    treesatai.write(raw)
+    for number, (name, _, _) in enumerate(treesatai.TILES):
+        infrared, green, blue, red = np.moveaxis(noise(number, 4), -1, 0)
+        for bands, expected in (
+            ("paper", (infrared, green, blue)),
+            ("rgb", (red, green, blue)),
+        ):
+            picture = read_image(raw / "aerial/60m" / name, Reading(bands))
+            np.testing.assert_array_equal(np.asarray(picture), np.stack(expected, axis=-1))
 
 
 def test_treesatai_download_tells_the_source_and_checks_what_is_there(
@@ -813,6 +830,36 @@ def test_outputs_that_cannot_be_are_refused(raw: Path) -> None:
     with pytest.raises(UserError, match="is a file of the raw data set"):
         main([*flags, str(raw / "labels.csv"), "--csv", "labels.csv", "--overwrite"])
     assert (raw / "labels.csv").read_text().startswith("filename,crab")
+
+
+@pytest.mark.parametrize("write", [1, 2])
+def test_a_full_disk_leaves_whole_files(
+    write: int, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onehot.write(raw)
+    prepare("onehot", raw)
+    folder = raw.parent / "out"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    wanted = raw.parent / "wanted"
+    prepare("onehot", raw, "--seed", 1, out="wanted/splits.csv")
+    after = {path.name: path.read_bytes() for path in wanted.iterdir()}
+    calls = iter(range(1, 9))
+
+    def sync(_file: int) -> None:
+        if next(calls) == write:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="No space left"):
+        prepare("onehot", raw, "--seed", 1, "--overwrite")
+    there = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(there) == set(before)
+    assert there["splits.csv"] == before["splits.csv"]
+    manifest = before if write == 1 else after
+    assert there["splits.manifest.json"] == manifest["splits.manifest.json"]
+    monkeypatch.undo()
+    prepare("onehot", raw, "--seed", 1, "--overwrite")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == after
 
 
 def test_the_command_ends_with_status_2_and_one_line(command: Command, raw: Path) -> None:
