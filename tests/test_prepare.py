@@ -30,7 +30,7 @@ from helper_functions.check_data.__main__ import make_parser as check_data_parse
 from helper_functions.errors import UserError
 from helper_functions.images import read_image
 from helper_functions.prepare.__main__ import main, make_parser
-from helper_functions.prepare.cutting import cut_at_random
+from helper_functions.prepare.cutting import cut_at_random, cut_by_blocks
 from helper_functions.prepare.geolifeclef import patch_names
 from helper_functions.prepare.rows import Row
 from helper_functions.splits import read_split_table
@@ -487,6 +487,19 @@ def test_a_random_cut_keeps_every_class_in_training() -> None:
         trained = {name for row in cut if row.split == "train" for name in row.labels}
         assert trained == {name for row in rows for name in row.labels}
     assert cut_at_random(rows, 0.3, 0) != cut_at_random(rows, 0.3, 1)
+
+
+def test_blocks_of_the_map_meet_at_whole_multiples_of_their_side() -> None:
+    centres = (-0.75, -0.25, 0.25, 0.75)
+    rows = [Row(f"{lon}/{n}.png", ("x",), None, (lon, -0.1)) for lon in centres for n in range(5)]
+    chosen = set()
+    for seed in range(40):
+        cut = cut_by_blocks(rows, 0.25, seed, 0.5)
+        val = [row.filename for row in cut if row.split == "val"]
+        (block,) = {name.partition("/")[0] for name in val}
+        assert len(val) == 5
+        chosen.add(float(block))
+    assert chosen == set(centres)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,12 @@ def truncated(request: BaseHTTPRequestHandler) -> None:
     send(request, body[: len(body) // 2], length=len(body))
 
 
+def lacks_its_last_bytes(request: BaseHTTPRequestHandler) -> None:
+    """Those that no decoder asks for."""
+    body = png(1)
+    send(request, body, length=len(body) + 10)
+
+
 def damaged(request: BaseHTTPRequestHandler) -> None:
     body = png(1)
     send(request, body[: len(body) // 2])  # of the length announced
@@ -180,6 +186,7 @@ PASSING: dict[str, Answer] = {
     "500": status(500),
     "503": status(503),
     "truncated": truncated,
+    "lacks its last bytes": lacks_its_last_bytes,
     "damaged": damaged,
     "in disguise": a_page_in_disguise,
     "empty": empty,
