@@ -29,20 +29,16 @@ from torch import Tensor
 
 from models.bspline import ChannelBases
 
-# Numbers in the buffers of a block of channels. A processor's should stay in its cache; a GPU wants
-# few and large operations.
-BASIS_BUDGET = {"cpu": 2**17, "other": 2**22}
-WEIGHT_BUDGET = {"cpu": 2**22, "other": 2**24}
+# Numbers in each buffer of a block of channels. A processor's buffers should stay in its cache; a
+# GPU wants few and large operations.
+BLOCK_NUMBERS = {"cpu": 2**18, "other": 2**24}
 FEWEST_CHANNELS = 8
 
 
 def block_size(rows: int, outputs: int, channels: int, knots: int, device: torch.device) -> int:
-    """Channels of a block: as many as the budgets allow, in blocks of about equal size."""
-    kind = "cpu" if device.type == "cpu" else "other"
-    size = min(
-        BASIS_BUDGET[kind] // max(rows * knots, 1), WEIGHT_BUDGET[kind] // max(outputs * knots, 1)
-    )
-    size = min(max(size, FEWEST_CHANNELS), channels)
+    """Channels of a block, so that all blocks are of about equal size."""
+    numbers = BLOCK_NUMBERS["cpu" if device.type == "cpu" else "other"]
+    size = max(numbers // (knots * (rows + outputs)), FEWEST_CHANNELS)
     return math.ceil(channels / math.ceil(channels / size))
 
 
@@ -138,7 +134,8 @@ def _kan_linear_backward(
             weight, scaler = spline_weight[:, channels], spline_scaler[:, channels]
             if needed[0] and quotients is not None:
                 of_bases = blocks.scaled_weight(channels).T @ turned
-                slope = blocks.bases.slope(quotients, of_bases.view(weight.shape[1], -1, len(x)))
+                of_bases = of_bases.view(*weight.shape[1:], len(x))
+                slope = blocks.bases.slope(quotients, of_bases)
                 of_x[:, channels] += slope.T
             if not (needed[2] or needed[3]):
                 continue
