@@ -22,6 +22,15 @@ def _groups(
     ]
 
 
+def _can_fuse(groups: list[dict[str, Any]]) -> bool:
+    """Whether PyTorch has Adam as one operator here, which makes no copies of large parameters.
+
+    On CUDA it also leaves everything as it was when told on the device that numbers are bad.
+    """
+    parameters = [p for group in groups for p in group["params"]]
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+
+
 def make_optimizer(
     model: nn.Module, lr: float, weight_decay: float, factors: dict[str, float] | None = None
 ) -> Adam:
@@ -42,7 +51,8 @@ def make_optimizer(
             if next((part for part in factors if name.startswith(f"{part}.")), "") == prefix
         ]
         groups += _groups(named, lr * factor, weight_decay)
-    return Adam([group for group in groups if group["params"]])
+    groups = [group for group in groups if group["params"]]
+    return Adam(groups, fused=_can_fuse(groups))
 
 
 def make_scheduler(optimizer: Adam, total_steps: int, pct_start: float = 0.2) -> OneCycleLR:

@@ -17,11 +17,16 @@ from torch import Tensor, nn
 from models.bspline import bspline_basis
 from models.kan_function import kan_linear
 
+__all__ = ["KANLinear", "WICClassifier", "bspline_basis"]
+
+
+# PyTorch 2.6 can only tell that it traces, not what for.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 
 def _exporting() -> bool:
-    """Whether the layer is being written down for other programs, in operators they know."""
-    tracing = bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call,attr-defined]
-    return tracing or torch.compiler.is_exporting()
+    """Whether the layer is being written down for other programs, in operators that they know."""
+    return bool(torch.jit.is_tracing() or _is_exporting())  # type: ignore[no-untyped-call,attr-defined]
 
 
 class KANLinear(nn.Module):

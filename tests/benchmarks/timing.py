@@ -56,7 +56,7 @@ def interleaved(callables: dict[str, Callable[[], object]], rounds: int) -> dict
         for name, function in callables.items():
             started = time.perf_counter()
             function()
-            if torch.cuda.is_initialized():
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.synchronize()
             if turn:
                 seconds[name].append(time.perf_counter() - started)
