@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 
@@ -31,6 +31,12 @@ def _can_fuse(groups: list[dict[str, Any]]) -> bool:
     return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
 
 
+def _with_own_fused(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state, to be computed on as the optimiser does that loads it."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**g, "fused": fused} for g in state["param_groups"]]}
+
+
 def make_optimizer(
     model: nn.Module, lr: float, weight_decay: float, factors: dict[str, float] | None = None
 ) -> Adam:
@@ -52,7 +58,10 @@ def make_optimizer(
         ]
         groups += _groups(named, lr * factor, weight_decay)
     groups = [group for group in groups if group["params"]]
-    return Adam(groups, fused=_can_fuse(groups))
+    optimizer = Adam(groups, fused=_can_fuse(groups) or None)
+    # How to compute is a matter of the device, not of the checkpoint that is resumed.
+    optimizer.register_load_state_dict_pre_hook(_with_own_fused)
+    return optimizer
 
 
 def make_scheduler(optimizer: Adam, total_steps: int, pct_start: float = 0.2) -> OneCycleLR:
