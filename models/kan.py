@@ -35,6 +35,9 @@ class KANLinear(nn.Module):
     Computed in float32 also under autocast: the bases are steep, and half precision would round
     neighbouring inputs to the same spline value.
 
+    Runs as one operator in blocks of channels (``models.kan_function``), so training never copies
+    all spline weights and keeps no bases; models that are exported hold ordinary operators instead.
+
     Args:
         in_features: Input channels.
         out_features: Outputs (classes).
