@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 
@@ -20,6 +20,21 @@ def _groups(
         {"params": no_decay, "lr": lr, "weight_decay": 0.0},
         {"params": decay, "lr": lr, "weight_decay": weight_decay},
     ]
+
+
+def _can_fuse(groups: list[dict[str, Any]]) -> bool:
+    """Whether PyTorch has Adam as one operator here, which makes no copies of large parameters.
+
+    On CUDA it also leaves everything as it was when told on the device that numbers are bad.
+    """
+    parameters = [p for group in groups for p in group["params"]]
+    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+
+
+def _with_own_fused(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state, to be computed on as the optimiser does that loads it."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**g, "fused": fused} for g in state["param_groups"]]}
 
 
 def make_optimizer(
@@ -42,7 +57,11 @@ def make_optimizer(
             if next((part for part in factors if name.startswith(f"{part}.")), "") == prefix
         ]
         groups += _groups(named, lr * factor, weight_decay)
-    return Adam([group for group in groups if group["params"]])
+    groups = [group for group in groups if group["params"]]
+    optimizer = Adam(groups, fused=_can_fuse(groups) or None)
+    # How to compute is a matter of the device, not of the checkpoint that is resumed.
+    optimizer.register_load_state_dict_pre_hook(_with_own_fused)
+    return optimizer
 
 
 def make_scheduler(optimizer: Adam, total_steps: int, pct_start: float = 0.2) -> OneCycleLR:

@@ -14,28 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bspline import bspline_basis
+from models.kan_function import kan_linear
 
-def bspline_basis(x: Tensor, grid: Tensor, spline_order: int) -> Tensor:
-    """B-spline bases of every input, by the recursion of Cox and de Boor.
+__all__ = ["KANLinear", "WICClassifier", "bspline_basis"]
 
-    Args:
-        x: (rows, in).
-        grid: (in, knots), ascending; knot intervals are half-open, [left, right).
-        spline_order: Degree of the pieces, 3 for cubic splines.
 
-    Returns:
-        (rows, in, knots - spline_order - 1); all zero for x outside the knots.
-    """
-    x = x.unsqueeze(-1)
-    left, right = grid[:, :-1], grid[:, 1:]
-    basis = ((x >= left) & (x < right)).to(x.dtype)
-    for degree in range(1, spline_order + 1):
-        count = grid.shape[1] - degree - 1
-        start, end = grid[:, :count], grid[:, degree + 1 :]
-        rising = (x - start) / (grid[:, degree : degree + count] - start)
-        falling = (end - x) / (end - grid[:, 1 : 1 + count])
-        basis = rising * basis[..., :-1] + falling * basis[..., 1:]
-    return basis
+# PyTorch 2.6 can only tell that it traces, not what for.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
+def _exporting() -> bool:
+    """Whether the layer is being written down for other programs, in operators that they know."""
+    return bool(torch.jit.is_tracing() or _is_exporting())  # type: ignore[no-untyped-call,attr-defined]
 
 
 class KANLinear(nn.Module):
@@ -43,6 +34,9 @@ class KANLinear(nn.Module):
 
     Computed in float32 also under autocast: the bases are steep, and half precision would round
     neighbouring inputs to the same spline value.
+
+    Runs as one operator in blocks of channels (``models.kan_function``), so training never copies
+    all spline weights and keeps no bases; models that are exported hold ordinary operators instead.
 
     Args:
         in_features: Input channels.
@@ -104,8 +98,17 @@ class KANLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, in) to float32 (rows, out)."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        if not _exporting():
+            return kan_linear(
+                x,
+                self.grid,
+                self.base_weight,
+                self.spline_weight,
+                self.spline_scaler,
+                self.spline_order,
+            )
         with torch.autocast(x.device.type, enabled=False):
-            x = x.to(torch.promote_types(x.dtype, torch.float32))
             basis = bspline_basis(x, self.grid, self.spline_order)
             weight = self.spline_weight * self.spline_scaler.unsqueeze(-1)
             return F.linear(F.silu(x), self.base_weight) + F.linear(

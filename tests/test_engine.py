@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -57,6 +58,24 @@ def test_weight_decay_spares_biases_and_other_vectors() -> None:
     assert {p.ndim for p in decay["params"]} == {2, 4}
     assert {p.ndim for p in no_decay["params"]} == {1}
     assert len(decay["params"]) + len(no_decay["params"]) == len(list(model.parameters()))
+
+
+def test_fused_adam_goes_on_from_the_state_of_one_that_loops() -> None:
+    torch.manual_seed(0)
+    models = [nn.Linear(5, 4, bias=False) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    loop = torch.optim.Adam(models[0].parameters(), 1e-2, weight_decay=0.1, fused=False)
+    ours = make_optimizer(models[1], 1e-2, 0.1)
+    for step in range(6):
+        if step == 3:
+            models[1].load_state_dict(models[0].state_dict())
+            ours.load_state_dict(copy.deepcopy(loop.state_dict()))
+        for model, optimizer in zip(models, (loop, ours), strict=True):
+            model.weight.grad = torch.full_like(model.weight, 0.5).cumsum(1) - step
+            optimizer.step()
+        torch.testing.assert_close(models[1].weight, models[0].weight)
+    assert all(group["fused"] for group in ours.param_groups)
+    assert not loop.param_groups[0]["fused"]
 
 
 def test_parts_of_a_model_learn_at_their_own_rates() -> None:

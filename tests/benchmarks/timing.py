@@ -1,0 +1,69 @@
+"""Timing of several ways to do the same thing, side by side in one process.
+
+Other work on a machine slows all ways alike when they take turns, so the ratio of two of them
+within a round says more than either's seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def _processor() -> str:
+    """Name of the CPU model, as far as the system tells it."""
+    table = Path("/proc/cpuinfo")
+    if table.exists():
+        for line in table.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def hardware() -> str:
+    """One line to print above the figures: CPU model, cores, threads in use, versions, GPU."""
+    parts = [
+        _processor(),
+        f"{os.cpu_count()} cores",
+        f"{torch.get_num_threads()} threads",
+        f"Python {platform.python_version()}",
+        f"torch {torch.__version__}",
+    ]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
+def interleaved(callables: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Call all in turns, ``rounds`` times, after one round to warm up that does not count.
+
+    Args:
+        callables: By name; what runs on CUDA is waited for.
+        rounds: Calls of each.
+
+    Returns:
+        Seconds of each call, by name, in the order of the rounds.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in callables}
+    for turn in range(rounds + 1):
+        for name, function in callables.items():
+            started = time.perf_counter()
+            function()
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
+    """How many times faster ``fast`` is than ``slow``: the median over the rounds' quotients."""
+    pairs = zip(seconds[slow], seconds[fast], strict=True)
+    return statistics.median(first / second for first, second in pairs)
