@@ -193,7 +193,7 @@ class VoLUNet(nn.Module):
         cells = cell_vectors(features)
         grid = (features.shape[2], features.shape[3])
         labels = cell_labels(cells, grid, self.min_superpixels, self.vdsm)
-        if features.is_cuda or torch.compiler.is_compiling():
+        if features.device.type != "cpu" or torch.compiler.is_compiling():
             # Counting the regions would make the host wait for the device: keep the padding.
             means, sizes = pad_regions(cells, labels)
             return means.flatten(0, 1), (sizes > 0).flatten().float()
