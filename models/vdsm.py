@@ -11,21 +11,21 @@ Clustering", arXiv 2104.10770. Three variants:
 * ``corrected``: the cell distance sees rows as well as columns, and merging is single linkage.
 * ``nearest``: as ``corrected``, and each cell votes for the edge to its own best neighbour.
 
-Everything here works on whole batches with static shapes; the only loop runs over the ranks of the
-released merge order, which is sequential by definition. Nothing waits for the device, except that
-``pool_cells`` counts the regions. Shapes: B images, C channels, N = h * w cells in raster order, R
-regions over the batch.
+Everything here works on whole batches with static shapes, and nothing waits for a device, except
+that ``pool_cells`` counts the regions. Shapes: B images, C channels, N = h * w cells in raster
+order, R regions over the batch.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil, log2
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.merging import merge_released, merge_single_linkage, on_host
 
 VDSMVariant = Literal["released", "corrected", "nearest"]
 VARIANTS: tuple[str, ...] = get_args(VDSMVariant)
@@ -72,7 +72,7 @@ def cell_vectors(features: Tensor) -> Tensor:
     """
     cells = features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2)
     rows = cells.transpose(1, 2)
-    if features.device.type != "cpu" or torch.compiler.is_compiling() or rows.is_contiguous():
+    if rows.is_contiguous() or not on_host(features):
         return rows
     # A transposed copy takes PyTorch's CPU code several times as long as it needs. A channel
     # shuffle whose "channels" are all numbers of an image is the same permutation, done in blocks.
@@ -122,75 +122,6 @@ def edge_density(edges: Tensor, distance: Tensor) -> Tensor:
     return votes.new_zeros(batch, cells * cells).scatter_add_(1, edges, votes)
 
 
-def _transitive_closure(reach: Tensor) -> Tensor:
-    """Reflexive transitive closure of a relation, bool (B, n, n), by repeated squaring."""
-    size = reach.shape[1]
-    closed = (reach | torch.eye(size, dtype=torch.bool, device=reach.device)).float()
-    for _ in range(ceil(log2(max(size, 2)))):
-        closed = (closed @ closed).clamp_(max=1)
-    return closed > 0
-
-
-def _rank_labels(key: Tensor, size: int) -> Tensor:
-    """Replace keys in [0, size) by their rank among the keys of the same image, (B, N)."""
-    present = torch.zeros(key.shape[0], size, dtype=torch.long, device=key.device)
-    present.scatter_(1, key, 1)
-    return (present.cumsum(dim=1) - 1).gather(1, key)
-
-
-def _merge_single_linkage(edges: Tensor, density: Tensor, merges: int) -> Tensor:
-    """Join the cells of the ``merges`` densest edges; of equal densities the lower index first.
-
-    Returns:
-        int64 (B, N), regions numbered by first appearance in raster order.
-    """
-    batch, cells = edges.shape
-    own = density.gather(1, edges)
-    before = torch.ones(cells, cells, dtype=torch.bool, device=edges.device).tril(-1)
-    same = edges[:, :, None] == edges[:, None, :]
-    repeated = (same & before).any(dim=2)
-    # Entry [b, i, j]: edge j outranks edge i. Duplicates of an edge count once.
-    outranks = (own[:, None, :] > own[:, :, None]) | (
-        (own[:, None, :] == own[:, :, None]) & (edges[:, None, :] < edges[:, :, None])
-    )
-    rank = (outranks & ~repeated[:, None, :]).sum(dim=2)
-    # Self loops instead of the edges that are not selected.
-    own_cell = torch.arange(cells, device=edges.device)
-    chosen = rank < merges
-    low = torch.where(chosen, edges // cells, own_cell)
-    high = torch.where(chosen, edges % cells, own_cell)
-    joined = torch.zeros(batch, cells * cells, dtype=torch.bool, device=edges.device)
-    joined = joined.scatter_(1, low * cells + high, True).view(batch, cells, cells)
-    connected = _transitive_closure(joined | joined.transpose(1, 2))
-    root = torch.where(connected, own_cell, cells).amin(dim=2)
-    return _rank_labels(root, cells)
-
-
-def _merge_released(density: Tensor, cells: int, merges: int) -> Tensor:
-    """The public code's labelling along the edges in the order of ``torch.topk``.
-
-    For an edge (lo, hi) whose cells are both unlabelled, only lo gets a new label. Where one is
-    labelled the other copies it, where both are, hi's label turns into lo's.
-
-    Returns:
-        int64 (B, N), regions in the order of the labels that survive in the public code.
-    """
-    top = density.topk(merges, dim=1)
-    ends = torch.stack([top.indices // cells, top.indices % cells], dim=2)
-    # Entries of 0 are no edges: they join a column beyond the cells to itself.
-    ends = torch.where(top.values[:, :, None] > 0, ends, cells)
-    # A label is the rank of the edge that brought it up. Cell i without label holds merges + i,
-    # which is above all labels and unlike those of other cells.
-    label = torch.arange(merges, merges + cells + 1, device=density.device).repeat(len(density), 1)
-    for rank, edge in enumerate(ends.unbind(dim=1)):
-        pair = label.gather(1, edge)
-        pair = torch.where(pair[:, :1] < merges, pair, pair.flip(1))
-        passed_on, replaced = pair[:, :1], pair[:, 1:]
-        # What is passed on is the label of an earlier rank, or there is none yet: a new one.
-        label = torch.where(label == replaced, passed_on.clamp(max=rank), label)
-    return _rank_labels(label[:, :cells], merges + cells)
-
-
 @torch.no_grad()
 def cell_labels(
     cells: Tensor, grid: tuple[int, int], min_superpixels: int, variant: str = "released"
@@ -227,9 +158,9 @@ def cell_labels(
         edges = low * count + high
         density = edge_density(edges, distance)
         if variant == "released":
-            labels = _merge_released(density, count, merges)
+            labels = merge_released(density, count, merges)
         else:
-            labels = _merge_single_linkage(edges, density, merges)
+            labels = merge_single_linkage(edges, density, merges)
     return labels.view(batch, h, w)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.backbones import feature_map
 from models.kan import WICClassifier
+from models.merging import on_host
 from models.vdsm import (
     VARIANTS,
     cell_labels,
@@ -193,7 +194,7 @@ class VoLUNet(nn.Module):
         cells = cell_vectors(features)
         grid = (features.shape[2], features.shape[3])
         labels = cell_labels(cells, grid, self.min_superpixels, self.vdsm)
-        if features.device.type != "cpu" or torch.compiler.is_compiling():
+        if not on_host(features):
             # Counting the regions would make the host wait for the device: keep the padding.
             means, sizes = pad_regions(cells, labels)
             return means.flatten(0, 1), (sizes > 0).flatten().float()
