@@ -44,6 +44,7 @@ def plain_loss(
     min_superpixels: int,
     variant: str,
     distance: Tensor | None = None,
+    cells: Tensor | None = None,
 ) -> Tensor:
     """ASL plus Local-NMS loss of a feature map (B, C, h, w) and targets (B, K).
 
@@ -54,11 +55,12 @@ def plain_loss(
         min_superpixels: See ``plain_labels``.
         variant: Variant of VDSM.
         distance: Distances of the grid's cells, if they are known already.
+        cells: What VDSM sees if that is not the feature map itself, (B, C, h, w).
     """
     features = features.float()
     asl = plain_asymmetric_loss(plain_head(layer, features.mean(dim=(2, 3))), targets)
     region_logits = []
-    for image in features:
+    for image in features if cells is None else cells:
         labels = plain_labels(image.detach(), min_superpixels, variant, distance)
         regions = plain_pool(image[None], labels[None])
         region_logits.append(plain_head(layer, regions))

@@ -41,7 +41,9 @@ def feature_maps(batch: int, channels: int, side: int) -> Tensor:
     return torch.randn(batch, channels, side, side).relu_().requires_grad_()
 
 
-def vdsm(features: Tensor, variant: str) -> Callable[[], None]:
+def vdsm(
+    features: Tensor, variant: str, min_superpixels: int = MIN_SUPERPIXELS
+) -> Callable[[], None]:
     """Labels, means of the regions, and their gradient on the features."""
     grid = (features.shape[2], features.shape[3])
     gradient = torch.randn(grid[0] * grid[1] * len(features), features.shape[1])
@@ -49,7 +51,8 @@ def vdsm(features: Tensor, variant: str) -> Callable[[], None]:
     def run() -> None:
         features.grad = None
         cells = cell_vectors(features)
-        regions = pool_cells(cells, cell_labels(cells.detach(), grid, MIN_SUPERPIXELS, variant))
+        labels = cell_labels(cells.detach(), grid, min_superpixels, variant)
+        regions = pool_cells(cells, labels)
         regions.backward(gradient[: len(regions)])  # type: ignore[no-untyped-call]
 
     return run
@@ -106,9 +109,9 @@ def layer_of(model: VoLUNet) -> KANLinear:
     return layer
 
 
-def head_model(channels: int, classes: int) -> VoLUNet:
+def head_model(channels: int, classes: int, min_superpixels: int = MIN_SUPERPIXELS) -> VoLUNet:
     """A model in training mode whose input is the feature map."""
-    return VoLUNet(Map(channels), classes, min_superpixels=MIN_SUPERPIXELS).train()
+    return VoLUNet(Map(channels), classes, min_superpixels=min_superpixels).train()
 
 
 def random_targets(batch: int, classes: int) -> Tensor:
