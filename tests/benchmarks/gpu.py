@@ -47,7 +47,7 @@ def main() -> None:
         images = torch.rand(batch, 3, options.image_size, options.image_size, device=device)
         targets = random_targets(batch, options.classes).to(device)
         makers = make_ways(options.backbone_name, options.image_size, options.classes, device)
-        steps: dict[str, Callable[[], None]] = {}
+        steps: dict[str, Callable[[], object]] = {}
         memory = dict.fromkeys(makers, "")
         for name, make in makers.items():
             before = torch.cuda.memory_allocated() if on_gpu else 0

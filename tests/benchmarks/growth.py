@@ -69,7 +69,7 @@ def draw(sweeps: dict[str, Sequence[Point]], output: Path) -> None:
         for name, (colour, marker) in LINES.items():
             times = [point.milliseconds[name] for point in points]
             axes.plot(values, times, color=PALETTE[colour], marker=marker, linewidth=2, label=name)
-        first = min(min(point.milliseconds.values()) for point in points)
+        first = min(points[0].milliseconds.values())
         steepest = [first * value / values[0] for value in values]
         axes.plot(values, steepest, color=MUTED, linewidth=1, linestyle="--", label="linear growth")
         axes.set(xscale="log", yscale="log")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from ways import layer_of, plain_distance, plain_loss
+from ways import plain_loss_of
 
 from helper_functions.classification import ClassificationObjective
 from helper_functions.datasets import Batch
@@ -48,24 +48,13 @@ class PlainObjective:
     """What ``ClassificationObjective`` minimises, image by image after the backbone."""
 
     def __init__(self, model: VoLUNet, device: torch.device) -> None:
-        self.layer = layer_of(model)
-        self.distance = plain_distance(SIDE, SIDE, model.vdsm).to(device)
+        self.loss = plain_loss_of(model, SIDE, device)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The sum of both losses, ``loss``."""
         assert isinstance(model, VoLUNet)
         features = feature_map(model.backbone, images).float()
-        return {
-            "loss": plain_loss(
-                self.layer,
-                features,
-                targets,
-                model.min_superpixels,
-                model.vdsm,
-                self.distance,
-                F.adaptive_avg_pool2d(features, SIDE),
-            )
-        }
+        return {"loss": self.loss(features, targets, F.adaptive_avg_pool2d(features, SIDE))}
 
 
 def make_ways(
@@ -107,7 +96,7 @@ def training_step(
     images: Tensor,
     targets: Tensor,
     amp: torch.dtype | None = None,
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """A training step on the same pictures again and again: forward, backward and update."""
     model, objective, compiled = made
     optimizer = make_optimizer(model.train(), lr=2e-4, weight_decay=1e-4)

@@ -43,7 +43,7 @@ def feature_maps(batch: int, channels: int, side: int) -> Tensor:
 
 def vdsm(
     features: Tensor, variant: str, min_superpixels: int = MIN_SUPERPIXELS
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Labels, means of the regions, and their gradient on the features."""
     grid = (features.shape[2], features.shape[3])
     gradient = torch.randn(grid[0] * grid[1] * len(features), features.shape[1])
@@ -58,7 +58,7 @@ def vdsm(
     return run
 
 
-def plain_vdsm(features: Tensor, variant: str) -> Callable[[], None]:
+def plain_vdsm(features: Tensor, variant: str) -> Callable[[], object]:
     """As ``vdsm``, image by image and cell by cell; the distances are known beforehand."""
     side = features.shape[2]
     distance = plain_distance(side, side, variant)
@@ -75,7 +75,7 @@ def plain_vdsm(features: Tensor, variant: str) -> Callable[[], None]:
     return run
 
 
-def head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], None]:
+def head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], object]:
     """VDSM, head and both losses, and the gradients of all weights and the features."""
     objective = ClassificationObjective(AsymmetricLoss(0, 0, 0))
 
@@ -87,26 +87,31 @@ def head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], None
     return run
 
 
-def plain_head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], None]:
+def plain_loss_of(
+    model: VoLUNet, side: int, device: torch.device
+) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The plain loss with a model's head and settings: of features, targets and cells."""
+    layer = model.head.layers[0]  # type: ignore[union-attr, index]
+    assert isinstance(layer, KANLinear)
+    distance = plain_distance(side, side, model.vdsm).to(device)
+
+    def loss(features: Tensor, targets: Tensor, cells: Tensor | None) -> Tensor:
+        settings = (model.min_superpixels, model.vdsm, distance)
+        return plain_loss(layer, features, targets, *settings, cells)
+
+    return loss
+
+
+def plain_head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], object]:
     """As ``head``, with one call of the head for the regions of each image."""
-    side = features.shape[2]
-    distance = plain_distance(side, side, model.vdsm)
-    layer = layer_of(model)
+    loss = plain_loss_of(model, features.shape[2], features.device)
 
     def run() -> None:
         features.grad = None
         model.zero_grad()
-        loss = plain_loss(layer, features, targets, MIN_SUPERPIXELS, model.vdsm, distance)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss(features, targets, None).backward()  # type: ignore[no-untyped-call]
 
     return run
-
-
-def layer_of(model: VoLUNet) -> KANLinear:
-    """The one layer of a KAN head."""
-    layer = model.head.layers[0]  # type: ignore[union-attr, index]
-    assert isinstance(layer, KANLinear)
-    return layer
 
 
 def head_model(channels: int, classes: int, min_superpixels: int = MIN_SUPERPIXELS) -> VoLUNet:
