@@ -48,7 +48,7 @@ def test_losses_and_gradients_equal_the_plain_version(variant: str, grid: tuple[
     terms = objective(model, features, targets)
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     ours = _gradients(model, features)
-    layer = model.head.layers[0]
+    layer = model.head.layers[0]  # type: ignore[index]
     assert isinstance(layer, KANLinear)
     loss = plain_loss(layer, features, targets, 6, variant)
     loss.backward()  # type: ignore[no-untyped-call]

@@ -91,7 +91,7 @@ def plain_loss_of(
     model: VoLUNet, side: int, device: torch.device
 ) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The plain loss with a model's head and settings: of features, targets and cells."""
-    layer = model.head.layers[0]  # type: ignore[union-attr, index]
+    layer = model.head.layers[0]  # type: ignore[index]
     assert isinstance(layer, KANLinear)
     distance = plain_distance(side, side, model.vdsm).to(device)
 
