@@ -48,6 +48,7 @@ def main() -> None:
         targets = random_targets(batch, options.classes).to(device)
         makers = make_ways(options.backbone_name, options.image_size, options.classes, device)
         steps: dict[str, Callable[[], object]] = {}
+        torch.compiler.reset()  # or the second size would compile for all sizes
         memory = dict.fromkeys(makers, "")
         for name, make in makers.items():
             before = torch.cuda.memory_allocated() if on_gpu else 0
