@@ -11,7 +11,16 @@ from torch import Tensor, nn
 
 from models.backbones import feature_map
 from models.kan import WICClassifier
-from models.vdsm import VARIANTS, pool_superpixels, region_means, superpixel_labels
+from models.merging import on_host
+from models.vdsm import (
+    VARIANTS,
+    cell_labels,
+    cell_vectors,
+    pad_regions,
+    pool_cells,
+    pool_superpixels,
+    superpixel_labels,
+)
 
 
 class TrainingOutput(NamedTuple):
@@ -180,11 +189,16 @@ class VoLUNet(nn.Module):
         """
         if not self.uses_vdsm(*features.shape[2:]):
             return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
-        means, sizes = region_means(*self.superpixels(features))
-        if features.is_cuda or torch.compiler.is_compiling():
+        if self.subsampling:
+            features = average_to_grid(features, self.sub_h, self.sub_w)
+        cells = cell_vectors(features)
+        grid = (features.shape[2], features.shape[3])
+        labels = cell_labels(cells, grid, self.min_superpixels, self.vdsm)
+        if not on_host(features):
             # Counting the regions would make the host wait for the device: keep the padding.
+            means, sizes = pad_regions(cells, labels)
             return means.flatten(0, 1), (sizes > 0).flatten().float()
-        return means[sizes > 0], None
+        return pool_cells(cells, labels), None
 
     def superpixels(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Divide a feature map (B, C, H, W) into regions, each cell one if VDSM is off.

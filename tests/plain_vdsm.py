@@ -29,18 +29,20 @@ def plain_distance(h: int, w: int, variant: str) -> Tensor:
     return distance
 
 
-def plain_density(features: Tensor, variant: str) -> Tensor:
-    """Density of every edge of one image (c, h, w), as (h*w, h*w) at [lower, higher]."""
+def plain_density(features: Tensor, variant: str, distance: Tensor | None = None) -> Tensor:
+    """Density of every edge of one image (c, h, w), as (h*w, h*w) at [lower, higher].
+
+    The distances of a grid may be handed in, so that a benchmark need not count them every time.
+    """
     c, h, w = features.shape
     cells = h * w
-    scaled = torch.zeros(c, h, w)
-    for channel in range(c):
-        low, high = features[channel].min(), features[channel].max()
-        scaled[channel] = (features[channel] - low) / (high - low + 1e-8)
-    vectors = scaled.reshape(c, cells).T
-    distance = plain_distance(h, w, variant)
+    flat = features.reshape(c, cells)
+    low, high = flat.amin(dim=1, keepdim=True), flat.amax(dim=1, keepdim=True)
+    vectors = ((flat - low) / (high - low + 1e-8)).T
+    if distance is None:
+        distance = plain_distance(h, w, variant).to(features.device)
     affinity = vectors @ vectors.T + (1 - distance)
-    density = torch.zeros(cells, cells)
+    density = torch.zeros(cells, cells, device=features.device)
     for i in range(cells):
         if variant == "released":
             a, b = torch.topk(affinity[i], 2).indices.tolist()
@@ -89,11 +91,13 @@ def first_appearance(labels: Tensor) -> Tensor:
     return torch.tensor(flat).reshape(labels.shape)
 
 
-def plain_labels(features: Tensor, min_superpixels: int, variant: str) -> Tensor:
-    """Superpixel labels of one image (c, h, w), as int64 (h, w)."""
+def plain_labels(
+    features: Tensor, min_superpixels: int, variant: str, distance: Tensor | None = None
+) -> Tensor:
+    """Superpixel labels of one image (c, h, w), as int64 (h, w) on the CPU."""
     _, h, w = features.shape
     cells = h * w
-    density = plain_density(features, variant)
+    density = plain_density(features, variant, distance)
     if variant == "released":
         ranked = torch.topk(density.flatten(), cells - min_superpixels).indices.tolist()
         return released_labels(density, ranked, h, w)
@@ -108,7 +112,7 @@ def plain_labels(features: Tensor, min_superpixels: int, variant: str) -> Tensor
 def plain_pool(features: Tensor, labels: Tensor) -> Tensor:
     """Mean raw feature of every region, (R, C), image after image, ascending label."""
     means = []
-    for image, label_map in zip(features, labels, strict=True):
+    for image, label_map in zip(features, labels.to(features.device), strict=True):
         for label in range(int(label_map.max()) + 1):
             inside = label_map == label
             means.append(image[:, inside].mean(dim=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from models.vdsm import (
     VARIANTS,
+    cell_vectors,
     pool_superpixels,
     position_distance,
     region_means,
@@ -130,6 +132,31 @@ def test_labels_equal_the_plain_version(variant: str) -> None:
         labels = superpixel_labels(features, min_superpixels, variant)
         plain = [plain_vdsm.plain_labels(image, min_superpixels, variant) for image in features]
         assert torch.equal(labels, torch.stack(plain)), (trial, features.shape, min_superpixels)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_labels_of_a_compiled_graph_equal_those_of_the_host(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trial in range(60):
+        features, min_superpixels = _random_features(trial)
+        labels = superpixel_labels(features, min_superpixels, variant)
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.compiler, "is_compiling", lambda: True)
+            other = superpixel_labels(features, min_superpixels, variant)
+        assert torch.equal(labels, other), (trial, features.shape, min_superpixels)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_cells_are_the_rows_of_the_map_whatever_its_layout(
+    memory_format: torch.memory_format,
+) -> None:
+    features = torch.rand(3, 5, 2, 7, dtype=torch.float64).to(memory_format=memory_format)
+    features.requires_grad_()
+    rows = cell_vectors(features)
+    for row, (y, x) in enumerate(itertools.product(range(2), range(7))):
+        assert torch.equal(rows[:, row], features[:, :, y, x])
+    assert torch.autograd.gradcheck(cell_vectors, (features,))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -17,6 +17,7 @@ from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint, wri
 from helper_functions.forest import make_tile
 from models.vdsm import (
     VARIANTS,
+    cell_vectors,
     edge_density,
     position_distance,
     scale_channels,
@@ -79,7 +80,7 @@ def cell_features(image: Picture, grid: int) -> Tensor:
 def _affinity(features: Tensor, variant: str) -> tuple[Tensor, Tensor]:
     """VDSM's affinity of every two cells and their distance on the grid, both (N, N)."""
     distance = position_distance(features.shape[2], features.shape[3], variant)
-    scaled = scale_channels(features)[0]
+    scaled = scale_channels(cell_vectors(features))[0]
     return scaled @ scaled.T + (1 - distance), distance
 
 

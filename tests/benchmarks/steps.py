@@ -1,0 +1,119 @@
+"""Whole training steps that the benchmarks time: ours, the plain version, and a linear head."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ways import plain_loss_of
+
+from helper_functions.classification import ClassificationObjective
+from helper_functions.datasets import Batch
+from helper_functions.optim import make_optimizer, make_scheduler
+from helper_functions.stepping import Objective, Stepper
+from loss_functions import AsymmetricLoss
+from models import VoLUNet, create_model
+from models.backbones import create_backbone, feature_map
+
+SIDE = 4  # cells a side after subsampling, as in the README's commands
+
+
+class LinearBaseline(nn.Module):
+    """A backbone, global average pooling and one linear layer; no regions."""
+
+    def __init__(self, backbone: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(int(backbone.num_features), classes)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes)."""
+        logits: Tensor = self.head(feature_map(self.backbone, images).mean(dim=(2, 3)))
+        return logits
+
+
+class CrossEntropy:
+    """Binary cross-entropy, summed."""
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The one term, ``loss``."""
+        logits = model(images).float()
+        return {"loss": F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")}
+
+
+class PlainObjective:
+    """What ``ClassificationObjective`` minimises, image by image after the backbone."""
+
+    def __init__(self, model: VoLUNet, device: torch.device) -> None:
+        self.loss = plain_loss_of(model, SIDE, device)
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The sum of both losses, ``loss``."""
+        assert isinstance(model, VoLUNet)
+        features = feature_map(model.backbone, images).float()
+        return {"loss": self.loss(features, targets, F.adaptive_avg_pool2d(features, SIDE))}
+
+
+def make_ways(
+    backbone_name: str, image_size: int, classes: int, device: torch.device
+) -> dict[str, Callable[[], tuple[nn.Module, Objective, bool]]]:
+    """Makers of a model, its objective and whether to compile it, by name."""
+
+    def volunet() -> VoLUNet:
+        return create_model(
+            backbone_name,
+            classes,
+            subsampling=True,
+            sub_h=SIDE,
+            sub_w=SIDE,
+            image_size=image_size,
+        ).to(device)
+
+    def ours(*, compiled: bool) -> tuple[nn.Module, Objective, bool]:
+        return volunet(), ClassificationObjective(AsymmetricLoss(0, 0, 0)), compiled
+
+    def plain() -> tuple[nn.Module, Objective, bool]:
+        model = volunet()
+        return model, PlainObjective(model, device), False
+
+    def linear() -> tuple[nn.Module, Objective, bool]:
+        backbone = create_backbone(backbone_name, image_size=image_size)
+        return LinearBaseline(backbone, classes).to(device), CrossEntropy(), False
+
+    return {
+        "plain": plain,
+        "ours": lambda: ours(compiled=False),
+        "ours, compiled": lambda: ours(compiled=True),
+        "linear head": linear,
+    }
+
+
+def training_step(
+    made: tuple[nn.Module, Objective, bool],
+    images: Tensor,
+    targets: Tensor,
+    amp: torch.dtype | None = None,
+) -> Callable[[], object]:
+    """A training step on the same pictures again and again: forward, backward and update."""
+    model, objective, compiled = made
+    optimizer = make_optimizer(model.train(), lr=2e-4, weight_decay=1e-4)
+    stepper = Stepper(
+        model,
+        objective,
+        optimizer,
+        make_scheduler(optimizer, 10**6),
+        device=images.device,
+        amp=amp,
+        compiled=compiled,
+    )
+    batch = Batch(images, targets, [], [])
+    steps = itertools.count(1)
+
+    def run() -> None:
+        stepper([batch], next(steps))
+        stepper.reports()
+
+    return run

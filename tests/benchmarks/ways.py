@@ -1,0 +1,124 @@
+"""What the benchmarks of the training step time: ours, and the plain version of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from plain_head import plain_loss  # noqa: E402
+from plain_vdsm import plain_distance, plain_labels, plain_pool  # noqa: E402
+
+from helper_functions.classification import ClassificationObjective  # noqa: E402
+from loss_functions import AsymmetricLoss  # noqa: E402
+from models import VoLUNet  # noqa: E402
+from models.kan import KANLinear  # noqa: E402
+from models.vdsm import cell_labels, cell_vectors, pool_cells  # noqa: E402
+
+MIN_SUPERPIXELS = 6
+
+
+class Map(nn.Module):
+    """A backbone that hands its input on: a feature map."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.num_features = channels
+
+    def forward_features(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W), as they come in."""
+        return features
+
+
+def feature_maps(batch: int, channels: int, side: int) -> Tensor:
+    """Random maps as a last ReLU leaves them, (batch, channels, side, side)."""
+    return torch.randn(batch, channels, side, side).relu_().requires_grad_()
+
+
+def vdsm(
+    features: Tensor, variant: str, min_superpixels: int = MIN_SUPERPIXELS
+) -> Callable[[], object]:
+    """Labels, means of the regions, and their gradient on the features."""
+    grid = (features.shape[2], features.shape[3])
+    gradient = torch.randn(grid[0] * grid[1] * len(features), features.shape[1])
+
+    def run() -> None:
+        features.grad = None
+        cells = cell_vectors(features)
+        labels = cell_labels(cells.detach(), grid, min_superpixels, variant)
+        regions = pool_cells(cells, labels)
+        regions.backward(gradient[: len(regions)])  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def plain_vdsm(features: Tensor, variant: str) -> Callable[[], object]:
+    """As ``vdsm``, image by image and cell by cell; the distances are known beforehand."""
+    side = features.shape[2]
+    distance = plain_distance(side, side, variant)
+    gradient = torch.randn(side * side * len(features), features.shape[1])
+
+    def run() -> None:
+        features.grad = None
+        labels = [
+            plain_labels(image, MIN_SUPERPIXELS, variant, distance) for image in features.detach()
+        ]
+        regions = plain_pool(features, torch.stack(labels))
+        regions.backward(gradient[: len(regions)])  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], object]:
+    """VDSM, head and both losses, and the gradients of all weights and the features."""
+    objective = ClassificationObjective(AsymmetricLoss(0, 0, 0))
+
+    def run() -> None:
+        features.grad = None
+        model.zero_grad()
+        objective(model, features, targets)["loss"].backward()  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def plain_loss_of(
+    model: VoLUNet, side: int, device: torch.device
+) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The plain loss with a model's head and settings: of features, targets and cells."""
+    layer = model.head.layers[0]  # type: ignore[index]
+    assert isinstance(layer, KANLinear)
+    distance = plain_distance(side, side, model.vdsm).to(device)
+
+    def loss(features: Tensor, targets: Tensor, cells: Tensor | None) -> Tensor:
+        settings = (model.min_superpixels, model.vdsm, distance)
+        return plain_loss(layer, features, targets, *settings, cells)
+
+    return loss
+
+
+def plain_head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], object]:
+    """As ``head``, with one call of the head for the regions of each image."""
+    loss = plain_loss_of(model, features.shape[2], features.device)
+
+    def run() -> None:
+        features.grad = None
+        model.zero_grad()
+        loss(features, targets, None).backward()  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def head_model(channels: int, classes: int, min_superpixels: int = MIN_SUPERPIXELS) -> VoLUNet:
+    """A model in training mode whose input is the feature map."""
+    return VoLUNet(Map(channels), classes, min_superpixels=min_superpixels).train()
+
+
+def random_targets(batch: int, classes: int) -> Tensor:
+    """0/1 (batch, classes), a tenth of them 1."""
+    return (torch.rand(batch, classes) < 0.1).float()
