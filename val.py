@@ -32,7 +32,7 @@ from helper_functions.errors import UserError
 from helper_functions.files import make_folder
 from helper_functions.images import ImageError, decode_problems, find_images
 from helper_functions.masks import MaskFolder
-from helper_functions.metrics import baselines, evaluate, per_class_table
+from helper_functions.metrics import baselines, report
 from helper_functions.regions import RegionRecorder, region_metrics
 from helper_functions.report_page import write_report
 from helper_functions.reporting import (
@@ -241,9 +241,9 @@ def validate(
             recorder.cells(), recorder.top_classes(), map(masks.read, filenames), len(classes)
         )
     make_folder(output)
-    per_class = per_class_table(targets, scores, args.thre)
+    measured, per_class = report(targets, scores, args.thre)
     metrics = {
-        **evaluate(targets, scores, args.thre),
+        **measured,
         **baselines(targets),
         **regions,
         "classes": classes,

@@ -73,7 +73,8 @@ def predict(
     model.eval()
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.set_position(0)
-    scores = []
+    share: npt.NDArray[np.float32] | None = None
+    done = 0
     silent = None if distributed.is_main() else True
     for batch in tqdm(loader, desc="predicting", disable=silent, leave=False):
         if batch.failures:
@@ -81,18 +82,30 @@ def predict(
         images = batch.to(device).images
         with autocast(device, amp):
             logits = model(images)
-        scores.append(logits.float().sigmoid().cpu())
+        scores = logits.float().sigmoid().cpu().numpy()
+        if share is None:  # at once: a large set's scores fit into memory, but not twice
+            share = np.empty((len(loader.sampler), scores.shape[1]), np.float32)  # type: ignore[arg-type]
+        share[done : done + len(scores)] = scores
+        done += len(scores)
         if stop is not None:
             stop.check()
-    shares = distributed.gather(torch.cat(scores).numpy() if scores else None)
-    found = {rank: share for rank, share in enumerate(shares) if share is not None}
-    result = np.empty((sum(map(len, found.values())), found[0].shape[1]), np.float32)
-    for rank, share in found.items():
-        result[rank :: len(shares)] = share
-    if not np.isfinite(result).all():
+    result = _whole(share)
+    if not all(np.isfinite(row).all() for row in result):
         raise TrainingFailed(
             "The model's scores are not finite: its training has diverged, or --amp fp16 overflows."
         )
+    return result
+
+
+def _whole(share: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    """The scores of all processes, in the order of the data set."""
+    shares = distributed.gather(share)
+    found = {rank: part for rank, part in enumerate(shares) if part is not None}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    result = np.empty((sum(map(len, found.values())), found[0].shape[1]), np.float32)
+    for rank, part in found.items():
+        result[rank :: len(shares)] = part
     return result
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from helper_functions.files import write_text
+from helper_functions.files import write_atomically, write_text
 
 _LISTED = 10  # classes named in the summary before it shortens
 
@@ -19,6 +21,35 @@ _LISTED = 10  # classes named in the summary before it shortens
 def as_text(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: a leading = + - @ gets an apostrophe."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    """Cells of text as a line of CSV, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(map(as_text, cells))
+    return line.getvalue()
+
+
+def _encoded(line: str) -> bytes:
+    """UTF-8; bytes of a file name that are not become question marks."""
+    return line.encode(errors="replace")
+
+
+def prediction_lines(filenames: Sequence[str], scores: npt.NDArray[np.float32]) -> Iterator[str]:
+    """Lines of ``predictions.csv``: a file name and its scores, to nine significant digits.
+
+    Args:
+        filenames: N names.
+        scores: (N, K) probabilities.
+    """
+    pattern = "".join([",%.9g"] * scores.shape[1]) + "\n"
+    for filename, row in zip(filenames, scores, strict=True):
+        yield _csv_line([filename]) + pattern % tuple(row.tolist())
+
+
+def prediction_header(classes: Sequence[str]) -> str:
+    """The first line of ``predictions.csv``."""
+    return _csv_line(["filename", *classes]) + "\n"
 
 
 def write_predictions(
@@ -32,10 +63,12 @@ def write_predictions(
         classes: K names.
         scores: (N, K) probabilities.
     """
-    table = pd.DataFrame(scores, columns=[as_text(name) for name in classes])
-    names = [as_text(name) for name in filenames]
-    table.insert(0, "filename", names, allow_duplicates=True)
-    write_text(path, table.to_csv(index=False, float_format="%.9g"))
+
+    def write(file: BinaryIO) -> None:
+        file.write(_encoded(prediction_header(classes)))
+        file.writelines(map(_encoded, prediction_lines(filenames, scores)))
+
+    write_atomically(path, write)
 
 
 def write_per_class(path: Path, classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> None:
@@ -104,6 +137,11 @@ def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
         f" {metrics['F_C']:6.2f}   (CF1 {metrics['CF1']:.2f})",
         f"over all decisions     {metrics['P_O']:6.2f}  {metrics['R_O']:6.2f}"
         f" {metrics['F_O']:6.2f}",
+        f"mean over pictures                     {metrics['samples_F1']:6.2f}",
+        f"classes by frequency                   {metrics['weighted_F1']:6.2f}",
+        "",
+        f"by rank: top-1 {metrics['top1']:.2f}, precision at 5 {metrics['precision_at_5']:.2f}, "
+        f"recall at 5 {metrics['recall_at_5']:.2f}, MAP at 20 {metrics['MAP_at_20']:.2f}",
     ]
     if metrics["nothing_predicted"]:
         lines += ["No score exceeds the threshold: precision, recall and F1 are set to 0."]
