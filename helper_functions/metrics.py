@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from helper_functions.picture_metrics import picture_metrics
-from helper_functions.ranks import descending_order
+from helper_functions.ranks import ranked
 
 BoolArray = npt.NDArray[np.bool_]
 CountArray = npt.NDArray[np.int64]
@@ -106,8 +106,8 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     0.8333
     """
     checked_targets, class_scores = _checked(targets, scores, ndim=1)
-    order = descending_order(class_scores)
-    return _average_precision_at(_ranks_of_positives(checked_targets == 1, order))
+    (ranked_positives,) = ranked(class_scores, checked_targets == 1)
+    return _average_precision_at(_ranks(ranked_positives))
 
 
 def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
@@ -126,10 +126,10 @@ def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -
     checked_targets, checked_scores = _checked(targets, scores, ndim=2)
     result = np.empty(checked_targets.shape[1])
     for block in _class_blocks(checked_targets, checked_scores):
-        result[block.members] = [
-            _average_precision_at(_ranks_of_positives(positives, descending_order(class_scores)))
-            for positives, class_scores in zip(block.positives, block.scores, strict=True)
-        ]
+        columns = zip(block.positives, block.scores, strict=True)
+        for k, (positives, class_scores) in enumerate(columns, start=block.members.start):
+            (ranked_positives,) = ranked(class_scores, positives)
+            result[k] = _average_precision_at(_ranks(ranked_positives))
     return result
 
 
@@ -332,10 +332,10 @@ def _class_results(
         _count_decisions(counts, block, thresholds)
         columns = zip(block.positives, block.scores, strict=True)
         for k, (positives, class_scores) in enumerate(columns, start=block.members.start):
-            order = descending_order(class_scores)
-            ranks = _ranks_of_positives(positives, order)
+            ranked_positives, ranked_scores = ranked(class_scores, positives, class_scores)
+            ranks = _ranks(ranked_positives)
             ap[k] = _average_precision_at(ranks)
-            tie_aware_ap[k] = _tie_aware_average_precision(class_scores[order], ranks)
+            tie_aware_ap[k] = _tie_aware_average_precision(ranked_scores, ranks)
     return _ClassResults(checked_targets, checked_scores, thresholds, counts, ap, tie_aware_ap)
 
 
@@ -420,9 +420,9 @@ def _checked_threshold(threshold: npt.ArrayLike, num_classes: int) -> ScoreArray
     return thresholds
 
 
-def _ranks_of_positives(positives: BoolArray, order: CountArray) -> CountArray:
-    """Ranks (P,), ascending from 1, of the P positives of a class in a ranking of its images."""
-    return np.flatnonzero(positives[order]) + 1
+def _ranks(ranked_positives: BoolArray) -> CountArray:
+    """Ranks (P,), ascending from 1, of the P positives among a class's ranked images (N,)."""
+    return np.flatnonzero(ranked_positives) + 1
 
 
 def _average_precision_at(ranks: CountArray) -> float:

@@ -7,11 +7,11 @@ sorts floats stably.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-_HALF = 16
-_LOW = 0xFFFF
 _INDEX = 0xFFFFFFFF
 
 
@@ -22,17 +22,25 @@ def descending_keys(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     >>> bool(keys[0] < keys[2] == keys[3] < keys[1])
     True
     """
-    bits = (scores + np.float32(0)).view(np.uint32)  # the sum turns -0.0 into 0.0
-    # Read as integers, positive floats ascend and negative ones, above them all, descend.
-    return np.where(bits >> 31 == 1, bits, bits ^ 0x7FFFFFFF)
+    bits = (scores + np.float32(0)).view(np.int32)  # the sum turns -0.0 into 0.0
+    # Read as unsigned integers, positive floats ascend; negative ones, above them all, descend
+    # already, so only the positive ones are turned round.
+    flipped = bits >> 31  # all ones for a negative float, else 0
+    np.invert(flipped, out=flipped)
+    flipped &= 0x7FFFFFFF
+    flipped ^= bits
+    return flipped.view(np.uint32)
 
 
-def descending_order(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Indices (N,) that sort finite scores (N,) from high to low, equal ones in input order."""
+def ranked(
+    scores: npt.NDArray[np.float32], *columns: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], ...]:
+    """Columns (N,) in the order of descending finite scores (N,), equal ones in input order."""
     keys = descending_keys(scores)
-    order = np.argsort((keys & _LOW).astype(np.uint16), kind="stable")
-    upper = (keys >> _HALF).astype(np.uint16)
-    return order[np.argsort(upper[order], kind="stable")]
+    by_lower_half = np.argsort(keys.astype(np.uint16), kind="stable")
+    upper_half = (keys >> 16).astype(np.uint16)[by_lower_half]
+    by_upper_half = np.argsort(upper_half, kind="stable")
+    return tuple(column[by_lower_half][by_upper_half] for column in columns)
 
 
 def top_classes(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
