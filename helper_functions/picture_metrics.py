@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from helper_functions.ranks import top_classes
 
+FloatArray = npt.NDArray[np.float64]
+
 FEW = 5
 MANY = 20
-_SCORES_PER_BLOCK = 2**21  # 8 MiB of scores
+_SCORES_PER_BLOCK = 2**18  # 1 MiB of scores
 
 
 def picture_metrics(
@@ -62,15 +64,17 @@ def picture_metrics(
 
 def _samples_f1(
     targets: npt.NDArray[np.bool_], support: npt.NDArray[np.int64], decisions: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
+) -> FloatArray:
     """F1 (B,) of the decisions (B, K) on each picture; 0 with neither labels nor decisions."""
     right = (targets & decisions).sum(axis=1)
-    return np.divide(2 * right, np.maximum(support + decisions.sum(axis=1), 1))
+    f1: FloatArray = 2 * right / np.maximum(support + decisions.sum(axis=1), 1)
+    return f1
 
 
 def _average_precision_of_top(
     hits: npt.NDArray[np.bool_], support: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+) -> FloatArray:
     """Average precision (B,) of the first ranks, (B, k): true where one holds a label."""
     precisions = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
-    return np.divide((precisions * hits).sum(axis=1), np.clip(support, 1, MANY))
+    result: FloatArray = (precisions * hits).sum(axis=1) / np.clip(support, 1, MANY)
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -558,3 +559,13 @@ def test_wrong_values_are_found_in_any_block_of_rows() -> None:
     targets[rows - 2, 1] = np.nan
     with pytest.raises(ValueError, match=rf"^Every target .*{sentence}"):
         metrics.evaluate(targets, scores)
+
+
+def test_memory_does_not_grow_with_the_set() -> None:
+    targets, scores = random_targets(16_000, 200, seed=1), distinct_scores(16_000, 200, seed=2)
+    small_targets = targets.astype(np.uint8)
+    tracemalloc.start()
+    metrics.report(small_targets, scores)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < scores.nbytes
