@@ -25,7 +25,7 @@ def test_predictions_are_what_pandas_would_write(tmp_path: Path) -> None:
 def test_scores_survive_the_file_to_the_last_bit(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).random((50, 2), np.float32)
     write_predictions(tmp_path / "predictions.csv", ["x"] * 50, CLASSES, scores)
-    table = pd.read_csv(tmp_path / "predictions.csv", float_precision="round_trip")
+    table = pd.read_csv(tmp_path / "predictions.csv")
     assert (table[CLASSES].to_numpy().astype(np.float32) == scores).all()
 
 
