@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from helper_functions.files import write_atomically, write_text
+
+ScoredNames = tuple[Sequence[str], npt.NDArray[np.float32]]
 
 _LISTED = 10  # classes named in the summary before it shortens
 
@@ -52,23 +55,48 @@ def prediction_header(classes: Sequence[str]) -> str:
     return _csv_line(["filename", *classes]) + "\n"
 
 
+def _write_csv(file: BinaryIO, classes: Sequence[str], parts: Iterable[ScoredNames]) -> None:
+    file.write(_encoded(prediction_header(classes)))
+    for filenames, scores in parts:
+        file.writelines(map(_encoded, prediction_lines(filenames, scores)))
+
+
+def _write_parquet(file: BinaryIO, classes: Sequence[str], parts: Iterable[ScoredNames]) -> None:
+    pyarrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
+    fields = [("filename", pyarrow.string()), *((name, pyarrow.float32()) for name in classes)]
+    schema = pyarrow.schema(fields)
+    with parquet.ParquetWriter(file, schema) as writer:
+        for filenames, scores in parts:
+            names = [_encoded(name).decode() for name in filenames]
+            columns = np.ascontiguousarray(scores.T)
+            writer.write_table(pyarrow.Table.from_arrays([names, *columns], schema=schema))
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
+PREDICTION_FORMATS = tuple(suffix.removeprefix(".") for suffix in _WRITERS)
+
+
+def write_prediction_parts(
+    path: Path, classes: Sequence[str], parts: Iterable[ScoredNames]
+) -> None:
+    """Write ``filename`` and one score column a class, a part at a time.
+
+    Args:
+        path: The file; ``.csv`` or ``.parquet`` says how it is written. In Parquet names stay as
+            they are: no spreadsheet takes a value for a formula there.
+        classes: K names.
+        parts: N names and their probabilities (N, K) each.
+    """
+    write = _WRITERS[path.suffix]
+    write_atomically(path, lambda file: write(file, classes, parts))
+
+
 def write_predictions(
     path: Path, filenames: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]
 ) -> None:
-    """Write ``filename`` and one score column a class.
-
-    Args:
-        path: The CSV file.
-        filenames: N names.
-        classes: K names.
-        scores: (N, K) probabilities.
-    """
-
-    def write(file: BinaryIO) -> None:
-        file.write(_encoded(prediction_header(classes)))
-        file.writelines(map(_encoded, prediction_lines(filenames, scores)))
-
-    write_atomically(path, write)
+    """Write predictions by ``write_prediction_parts``, all of them one part."""
+    write_prediction_parts(path, classes, [(filenames, scores)])
 
 
 def write_per_class(path: Path, classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> None:
