@@ -165,15 +165,14 @@ def _write_and_compare(
     try:
         with torch.no_grad():
             chosen.write(model, example, path, card)
+            expected, scorer = model(pictures), chosen.load(path)
+            # A batch of another size than the example's is among them: one baked in must show.
+            found = [scorer(pictures), scorer(pictures[:1])]
     except Exception as error:  # exporters raise whatever they run into
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"The model cannot be written as {kind}: {reason}") from error
     finally:
         noise.setLevel(level)
-    with torch.no_grad():
-        expected, scorer = model(pictures), chosen.load(path)
-        # At least one batch of another size than the example's, as a size baked in must show.
-        found = [scorer(pictures), scorer(pictures[:1])]
     largest = max(1.0, expected.abs().max().item())
     difference = max((logits - expected[: len(logits)]).abs().max().item() for logits in found)
     if not difference <= TOLERANCE * largest:

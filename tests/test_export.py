@@ -63,7 +63,7 @@ def batches() -> list[Tensor]:
 def expected_logits(model: VoLUNet, images: Tensor) -> Tensor:
     with torch.no_grad():
         logits = model(images)
-    assert logits.abs().min() > 1e-3  # where a logit that is off by 1e-4 shows
+    assert logits.abs().mean() > 0.01  # an error of 1e-4 is one
     return logits
 
 

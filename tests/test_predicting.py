@@ -91,13 +91,13 @@ def killed(checkpoint: Path, tiny_set: Path, tmp_path_factory: pytest.TempPathFa
     return output
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_killed_prediction_continues_and_ends_where_an_undisturbed_one_ends(
     checkpoint: Path,
     tiny_set: Path,
     killed: Path,
     run_here: Script,
     tmp_path: Path,
-    small_parts: None,
 ) -> None:
     assert [path.name for path in killed.iterdir()] == [".predictions"]
     output = shutil.copytree(killed, tmp_path / "continued")
@@ -114,13 +114,13 @@ def test_a_killed_prediction_continues_and_ends_where_an_undisturbed_one_ends(
     assert len(whole.splitlines()) == 19
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_what_was_scored_is_not_scored_again(
     checkpoint: Path,
     tiny_set: Path,
     killed: Path,
     run_here: Script,
     tmp_path: Path,
-    small_parts: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = shutil.copytree(killed, tmp_path / "continued")
@@ -137,13 +137,13 @@ def test_what_was_scored_is_not_scored_again(
     assert saved == list(range(8, 18))
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_prediction_is_not_continued_with_other_settings(
     checkpoint: Path,
     tiny_set: Path,
     killed: Path,
     run_here: Script,
     tmp_path: Path,
-    small_parts: None,
 ) -> None:
     output = shutil.copytree(killed, tmp_path / "out")
     other = save_model(tmp_path / "other.ckpt", seed=1)
@@ -158,13 +158,13 @@ def test_a_prediction_is_not_continued_with_other_settings(
     assert [path.name for path in output.iterdir()] == [".predictions"]
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_damaged_part_is_named(
     checkpoint: Path,
     tiny_set: Path,
     killed: Path,
     run_here: Script,
     tmp_path: Path,
-    small_parts: None,
 ) -> None:
     output = shutil.copytree(killed, tmp_path / "out")
     part = output / ".predictions" / "part-000001.npz"
@@ -178,8 +178,9 @@ def test_a_damaged_part_is_named(
     assert len((output / "predictions.csv").read_text().splitlines()) == 19
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_bad_pictures_in_any_part_are_left_out_on_request(
-    checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path, small_parts: None
+    checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
     pictures = shutil.copytree(tiny_set / "images", tmp_path / "images")
     bad = [f"picture_{number:02d}.png" for number in (1, *range(4, 8), 17)]  # one part wholly
@@ -216,8 +217,9 @@ def _scores(path: Path) -> dict[str, list[float]]:
     return {row[0]: [float(cell) for cell in row[1:]] for row in rows}
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_parquet_holds_what_the_csv_holds(
-    checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path, small_parts: None
+    checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
     parquet = pytest.importorskip(
         "pyarrow.parquet", reason="the packages of requirements-export.txt are not installed"
@@ -268,7 +270,7 @@ def test_a_folder_that_looks_like_a_pattern_is_a_folder(tmp_path: Path) -> None:
     ("name", "text"),
     [
         ("list.txt", "b/two.jpg\n\na/one, two.png\n"),
-        ("list.csv", 'b/two.jpg\n\'\n"a/one, two.png"\n'.replace("'\n", "")),
+        ("list.csv", 'b/two.jpg\n"a/one, two.png"\n'),
         ("list.csv", 'label,filename,split\n[],b/two.jpg,val\n[],"a/one, two.png",val\n'),
         ("list.csv", '\ufefffilename\nb/two.jpg\n"a/one, two.png"\n'),
     ],
