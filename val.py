@@ -45,6 +45,7 @@ from helper_functions.predicting import (
     IndexTargets,
     Prediction,
     digest_of_pictures,
+    finish,
     score_remaining,
 )
 from helper_functions.regions import RegionRecorder, region_metrics
@@ -54,7 +55,6 @@ from helper_functions.reporting import (
     summary,
     write_metrics,
     write_per_class,
-    write_prediction_parts,
     write_predictions,
 )
 from helper_functions.splits import ALL, SPLITS, SplitTable, read_split_table
@@ -354,25 +354,16 @@ def predict_pictures(
             amp=resolve_amp(args.amp, device),
             skip_bad=args.skip_bad,
         )
-        failures = [sentence for part in prediction.parts() for sentence in part.failures]
-        for sentence in failures:
-            print(f"Left out: {sentence}")
-        if len(failures) == total:
-            prediction.discard()
-            raise UserError(f"None of the {total} pictures can be read. {failures[0]}")
-        names = pictures.names
-        scored = (([names[i] for i in part.places], part.scores) for part in prediction.parts())
-        write_prediction_parts(path, classes, (found for found in scored if found[0]))
-        first = next(part for part in prediction.parts() if len(part.places))
-        prediction.discard()
+        result = finish(prediction, pictures.names, classes, path)
+    for sentence in result.failures:
+        print(f"Left out: {sentence}")
     shown = 10
-    for place, row in zip(first.places[:shown], first.scores, strict=False):
+    for name, row in list(zip(*result.first, strict=True))[:shown]:
         found = [f"{classes[k]} {row[k]:.2f}" for k in np.argsort(-row) if row[k] > args.thre]
-        print(f"{names[place]}: {', '.join(found) or f'nothing above {args.thre:g}'}")
-    scored_count = total - len(failures)
-    if scored_count > shown:
-        print(f"... and {scored_count - shown} more images")
-    print(f"\nThe scores of {scored_count} images are in {path}.")
+        print(f"{name}: {', '.join(found) or f'nothing above {args.thre:g}'}")
+    if result.count > shown:
+        print(f"... and {result.count - shown} more images")
+    print(f"\nThe scores of {result.count} images are in {path}.")
 
 
 def pictures_to_compare(

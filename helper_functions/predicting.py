@@ -26,6 +26,7 @@ from helper_functions.classification import check_finite, score_batches
 from helper_functions.datasets import EpochSampler, NoTargets
 from helper_functions.errors import UserError
 from helper_functions.files import FolderLock, make_folder, write_atomically, write_text
+from helper_functions.reporting import write_prediction_parts
 
 PARTS = ".predictions"  # the hidden folder
 _DESCRIPTION = "description.json"
@@ -216,3 +217,53 @@ def _joined(
     if not places:
         return Part(np.empty(0, np.int64), np.empty((0, 0), np.float32), failures)
     return Part(np.concatenate(places), np.concatenate(scores), failures)
+
+
+class Result(NamedTuple):
+    """What a finished prediction has to tell.
+
+    Attributes:
+        count: Pictures scored.
+        failures: A sentence on each of the others.
+        first: Names and scores (n, K) of the first pictures that were scored.
+    """
+
+    count: int
+    failures: list[str]
+    first: tuple[list[str], npt.NDArray[np.float32]]
+
+
+def finish(
+    prediction: Prediction, names: Sequence[str], classes: Sequence[str], path: Path
+) -> Result:
+    """Join the parts to a file and remove them.
+
+    Args:
+        prediction: With all parts.
+        names: Of all pictures.
+        classes: Of the scores.
+        path: See ``write_prediction_parts``.
+
+    Raises:
+        UserError: If no picture could be read; nothing is then left behind.
+    """
+    failures: list[str] = []
+    first: tuple[list[str], npt.NDArray[np.float32]] | None = None
+    for part in prediction.parts():
+        failures += part.failures
+        if first is None and len(part.places):
+            first = [names[place] for place in part.places], part.scores
+    if first is None:
+        prediction.discard()
+        raise UserError(f"None of the {len(names)} pictures can be read. {failures[0]}")
+    write_prediction_parts(
+        path,
+        classes,
+        (
+            ([names[place] for place in part.places], part.scores)
+            for part in prediction.parts()
+            if len(part.places)
+        ),
+    )
+    prediction.discard()
+    return Result(len(names) - len(failures), failures, first)
