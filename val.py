@@ -361,9 +361,9 @@ def predict_pictures(
     for name, row in list(zip(*result.first, strict=True))[:shown]:
         found = [f"{classes[k]} {row[k]:.2f}" for k in np.argsort(-row) if row[k] > args.thre]
         print(f"{name}: {', '.join(found) or f'nothing above {args.thre:g}'}")
-    if result.count > shown:
-        print(f"... and {result.count - shown} more images")
-    print(f"\nThe scores of {result.count} images are in {path}.")
+    if result.scored > shown:
+        print(f"... and {result.scored - shown} more images")
+    print(f"\nThe scores of {result.scored} images are in {path}.")
 
 
 def pictures_to_compare(

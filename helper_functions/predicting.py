@@ -223,12 +223,12 @@ class Result(NamedTuple):
     """What a finished prediction has to tell.
 
     Attributes:
-        count: Pictures scored.
+        scored: How many pictures.
         failures: A sentence on each of the others.
         first: Names and scores (n, K) of the first pictures that were scored.
     """
 
-    count: int
+    scored: int
     failures: list[str]
     first: tuple[list[str], npt.NDArray[np.float32]]
 

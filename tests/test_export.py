@@ -62,7 +62,7 @@ def batches() -> list[Tensor]:
 
 def expected_logits(model: VoLUNet, images: Tensor) -> Tensor:
     with torch.no_grad():
-        logits = model(images)
+        logits: Tensor = model(images)
     assert logits.abs().mean() > 0.01  # an error of 1e-4 is one
     return logits
 
