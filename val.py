@@ -69,7 +69,7 @@ T = TypeVar("T")
 def parse_args() -> argparse.Namespace:
     """The command line; what it leaves open comes from the checkpoint."""
     parser = cli.Parser(
-        usage="%(prog)s --ckpt-path FILE --img_dir DIR [--csv_path FILE] [flags]",
+        usage="%(prog)s --ckpt-path FILE --img_dir DIR [--csv_path FILE | --export FORMAT] [flags]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
         "--ckpt-path",
         type=Path,
         required=True,
-        help="checkpoint of train.py or the released program",
+        help="checkpoint of train.py or the released program, or a folder of --export folder",
     )
     cli.add_data_flags(parser, csv_required=False)
     parser.add_argument(
@@ -136,7 +136,7 @@ def parse_args() -> argparse.Namespace:
         "--export",
         choices=tuple(FORMATS),
         help="write the model in another format and do nothing else; 'folder': model.safetensors "
-        "and config.json, as the Hugging Face hub has them",
+        "and config.json, as the Hugging Face hub has them (default: none)",
     )
     args = parser.parse_args()
     if args.img_dir is None and args.export is None:
@@ -332,6 +332,7 @@ def describe(
             args.std or checkpoint["info"]["std"],
         ],
         "bands and value range": repr(reading),
+        "views": args.tta,
         "device": device.type,
         "precision": str(resolve_amp(args.amp, device) or torch.float32),
     }
@@ -350,7 +351,7 @@ def predict_pictures(
     description = describe(args, checkpoint, pictures)
     with Prediction(output, description, args.batch_size) as prediction:
         score_remaining(
-            *(prediction, model.to(device), loader, device),
+            *(prediction, ViewAverage(model, model, args.tta).to(device), loader, device),
             amp=resolve_amp(args.amp, device),
             skip_bad=args.skip_bad,
         )
