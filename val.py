@@ -1,8 +1,10 @@
-"""Validate a trained VoLUNet on a split, or predict the images of a folder.
+"""Validate a trained VoLUNet on a split, predict pictures, or export the model.
 
 Examples:
     python val.py --ckpt-path runs/train/model-highest.ckpt --img_dir images --csv_path splits.csv
     python val.py --ckpt-path runs/train/model-highest.ckpt --img_dir photos
+    python val.py --ckpt-path runs/train/model-highest.ckpt --img_dir 'photos/**/*.jpg'
+    python val.py --ckpt-path runs/train/model-highest.ckpt --export onnx --img_dir photos
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from helper_functions import cli
 from helper_functions.bands import Reading
@@ -29,13 +34,24 @@ from helper_functions.datasets import (
 )
 from helper_functions.engine import resolve_amp, resolve_device
 from helper_functions.errors import UserError
+from helper_functions.exporting import FORMATS, export
 from helper_functions.files import make_folder
-from helper_functions.images import ImageError, decode_problems, find_images
+from helper_functions.images import ImageError, decode_problems
 from helper_functions.masks import MaskFolder
-from helper_functions.metrics import baselines, evaluate, per_class_table
+from helper_functions.metrics import baselines, report
+from helper_functions.packages import require_packages
+from helper_functions.picture_lists import Pictures, find_pictures
+from helper_functions.predicting import (
+    IndexTargets,
+    Prediction,
+    digest_of_pictures,
+    finish,
+    score_remaining,
+)
 from helper_functions.regions import RegionRecorder, region_metrics
 from helper_functions.report_page import write_report
 from helper_functions.reporting import (
+    PREDICTION_FORMATS,
     summary,
     write_metrics,
     write_per_class,
@@ -53,7 +69,7 @@ T = TypeVar("T")
 def parse_args() -> argparse.Namespace:
     """The command line; what it leaves open comes from the checkpoint."""
     parser = cli.Parser(
-        usage="%(prog)s --ckpt-path FILE --img_dir DIR [--csv_path FILE] [flags]",
+        usage="%(prog)s --ckpt-path FILE --img_dir DIR [--csv_path FILE | --export FORMAT] [flags]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,7 +79,7 @@ def parse_args() -> argparse.Namespace:
         "--ckpt-path",
         type=Path,
         required=True,
-        help="checkpoint of train.py or the released program",
+        help="checkpoint of train.py or the released program, or a folder of --export folder",
     )
     cli.add_data_flags(parser, csv_required=False)
     parser.add_argument(
@@ -106,9 +122,27 @@ def parse_args() -> argparse.Namespace:
         help="decision threshold (default: 0.5)",
     )
     group.add_argument(
-        "--output", type=Path, help="folder for the results (default: 'val' beside the checkpoint)"
+        "--output",
+        type=Path,
+        help="folder for the results (default: 'val', or 'export', beside the checkpoint)",
+    )
+    group.add_argument(
+        "--predictions-format",
+        choices=PREDICTION_FORMATS,
+        default="csv",
+        help="how the scores are written (default: csv)",
+    )
+    group.add_argument(
+        "--export",
+        choices=tuple(FORMATS),
+        help="write the model in another format and do nothing else; 'folder': model.safetensors "
+        "and config.json, as the Hugging Face hub has them (default: none)",
     )
     args = parser.parse_args()
+    if args.img_dir is None and args.export is None:
+        parser.error("the following arguments are required: --img_dir")
+    if args.predictions_format == "parquet":
+        require_packages("--predictions-format parquet", ["pyarrow"])
     if args.mask_dir is not None and args.csv_path is None:
         parser.error("--mask-dir belongs to a validation: give --csv_path as well")
     return args
@@ -152,6 +186,46 @@ def reading_of(args: argparse.Namespace, checkpoint: Checkpoint) -> Reading:
     return cli.reading(args.bands or info.get("bands"), args.value_range or info.get("value_range"))
 
 
+def transform_of(args: argparse.Namespace, checkpoint: Checkpoint) -> EvalTransform:
+    """Size, mean and standard deviation of the pictures, likewise."""
+    info = checkpoint["info"]
+    return EvalTransform(
+        args.image_size or info["image_size"], args.mean or info["mean"], args.std or info["std"]
+    )
+
+
+def make_score_loader(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    model: VoLUNet,
+    paths: list[Path],
+    targets: Sequence[Tensor],
+) -> DataLoader[Any]:
+    """Batches of N pictures with N targets, as the model was trained on them.
+
+    Raises:
+        UserError: If the model refuses the size of the pictures.
+    """
+    transform = transform_of(args, checkpoint)
+    try:
+        model.check_grid(transform.resize.side)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    dataset = ImageDataset(
+        paths,
+        targets,
+        transform,
+        cache=open_cache(args.cache_dir),
+        reading=reading_of(args, checkpoint),
+    )
+    return make_loader(
+        dataset,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        pin_memory=resolve_device(args.device).type == "cuda",
+    )
+
+
 def score(
     args: argparse.Namespace,
     checkpoint: Checkpoint,
@@ -168,27 +242,8 @@ def score(
         paths: The N pictures.
         recorder: Around the model, if the classes of the regions are wanted too.
     """
-    info = checkpoint["info"]
-    image_size = args.image_size or info["image_size"]
-    transform = EvalTransform(image_size, args.mean or info["mean"], args.std or info["std"])
-    try:
-        model.check_grid(image_size)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    dataset = ImageDataset(
-        paths,
-        NoTargets(len(paths)),
-        transform,
-        cache=open_cache(args.cache_dir),
-        reading=reading_of(args, checkpoint),
-    )
+    loader = make_score_loader(args, checkpoint, model, paths, NoTargets(len(paths)))
     device = resolve_device(args.device)
-    loader = make_loader(
-        dataset,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        pin_memory=device.type == "cuda",
-    )
     scorer = ViewAverage(recorder or model, model, args.tta).to(device)
     return predict(scorer, loader, device, resolve_amp(args.amp, device))
 
@@ -241,9 +296,9 @@ def validate(
             recorder.cells(), recorder.top_classes(), map(masks.read, filenames), len(classes)
         )
     make_folder(output)
-    per_class = per_class_table(targets, scores, args.thre)
+    measured, per_class = report(targets, scores, args.thre)
     metrics = {
-        **evaluate(targets, scores, args.thre),
+        **measured,
         **baselines(targets),
         **regions,
         "classes": classes,
@@ -253,33 +308,101 @@ def validate(
         "checkpoint": str(args.ckpt_path),
         "csv_path": str(args.csv_path),
     }
-    write_predictions(output / "predictions.csv", filenames, classes, scores)
+    predictions = f"predictions.{args.predictions_format}"
+    write_predictions(output / predictions, filenames, classes, scores)
     write_per_class(output / "per_class.csv", classes, per_class)
     write_metrics(output / "metrics.json", metrics)
     write_report(output / "report.html", metrics, per_class, paths, targets, scores)
     print(summary(metrics, per_class))
-    print(f"\nreport.html, metrics.json, per_class.csv and predictions.csv are in {output}.")
+    print(f"\nreport.html, metrics.json, per_class.csv and {predictions} are in {output}.")
 
 
-def predict_folder(
+def describe(
+    args: argparse.Namespace, checkpoint: Checkpoint, pictures: Pictures
+) -> dict[str, Any]:
+    """What the scores of a prediction depend on, under names for people."""
+    transform, reading = transform_of(args, checkpoint), reading_of(args, checkpoint)
+    device = resolve_device(args.device)
+    return {
+        "checkpoint": checkpoint.digest(),
+        "pictures": digest_of_pictures(*pictures),
+        "image size": transform.resize.side,
+        "normalisation": [
+            args.mean or checkpoint["info"]["mean"],
+            args.std or checkpoint["info"]["std"],
+        ],
+        "bands and value range": repr(reading),
+        "views": args.tta,
+        "device": device.type,
+        "precision": str(resolve_amp(args.amp, device) or torch.float32),
+    }
+
+
+def predict_pictures(
     args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
 ) -> None:
-    """Score every image below a folder and write the predictions."""
+    """Score a folder, a pattern or a list of pictures and write the predictions."""
     classes = class_names(checkpoint, None)
-    paths = find_images(args.img_dir)
-    if args.skip_bad:
-        paths, _ = leave_out(paths, decode_problems(paths, reading_of(args, checkpoint)))
-    scores = score(args, checkpoint, model, paths)
-    make_folder(output)
-    names = [path.relative_to(args.img_dir).as_posix() for path in paths]
-    write_predictions(output / "predictions.csv", names, classes, scores)
+    pictures = find_pictures(args.img_dir)
+    total = len(pictures.paths)
+    loader = make_score_loader(args, checkpoint, model, pictures.paths, IndexTargets(total))
+    device = resolve_device(args.device)
+    path = output / f"predictions.{args.predictions_format}"
+    description = describe(args, checkpoint, pictures)
+    with Prediction(output, description, args.batch_size) as prediction:
+        score_remaining(
+            *(prediction, ViewAverage(model, model, args.tta).to(device), loader, device),
+            amp=resolve_amp(args.amp, device),
+            skip_bad=args.skip_bad,
+        )
+        result = finish(prediction, pictures.names, classes, path)
+    for sentence in result.failures:
+        print(f"Left out: {sentence}")
     shown = 10
-    for name, row in list(zip(names, scores, strict=True))[:shown]:
+    for name, row in list(zip(*result.first, strict=True))[:shown]:
         found = [f"{classes[k]} {row[k]:.2f}" for k in np.argsort(-row) if row[k] > args.thre]
         print(f"{name}: {', '.join(found) or f'nothing above {args.thre:g}'}")
-    if len(names) > shown:
-        print(f"... and {len(names) - shown} more images")
-    print(f"\nThe scores of {len(names)} images are in {output / 'predictions.csv'}.")
+    if result.scored > shown:
+        print(f"... and {result.scored - shown} more images")
+    print(f"\nThe scores of {result.scored} images are in {path}.")
+
+
+def pictures_to_compare(
+    args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet
+) -> tuple[Tensor, str]:
+    """A few pictures (N, 3, S, S) to hold an exported model against, and what they are."""
+    size = transform_of(args, checkpoint).resize.side
+    if args.img_dir is None:
+        noise = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
+        return noise, "pictures of random noise (give --img_dir to compare on your own)"
+    paths = find_pictures(args.img_dir).paths[:8]
+    args.batch_size = len(paths)
+    batch = next(iter(make_score_loader(args, checkpoint, model, paths, NoTargets(len(paths)))))
+    if batch.failures:
+        raise UserError(batch.failures[0])
+    return batch.to(torch.device("cpu")).images, f"pictures of {args.img_dir}"
+
+
+def export_model(
+    args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
+) -> None:
+    """Write the model in another format, compared with the checkpoint before it is kept."""
+    table = None if args.csv_path is None else read_split_table(args.csv_path)
+    transform, info = transform_of(args, checkpoint), checkpoint["info"]
+    card = {
+        "classes": class_names(checkpoint, table),
+        "image_size": transform.resize.side,
+        "mean": args.mean or info["mean"],
+        "std": args.std or info["std"],
+        "bands": args.bands or info.get("bands"),
+        "value_range": args.value_range or info.get("value_range"),
+    }
+    pictures, origin = pictures_to_compare(args, checkpoint, model)
+    path, difference = export(args.export, model, card, pictures, output)
+    print(
+        f"{path} scores {len(pictures)} {origin} as the checkpoint does: the largest difference of "
+        f"a logit is {difference:.1e}."
+    )
 
 
 def main() -> None:
@@ -288,9 +411,12 @@ def main() -> None:
     checkpoint = read_checkpoint(args.ckpt_path)
     check_against_checkpoint(args, checkpoint)
     model = checkpoint.model()
-    output = args.output or args.ckpt_path.parent / "val"
-    if args.csv_path is None:
-        predict_folder(args, checkpoint, model, output)
+    folder = "val" if args.export is None else "export"
+    output = args.output or args.ckpt_path.parent / folder
+    if args.export is not None:
+        export_model(args, checkpoint, model, output)
+    elif args.csv_path is None:
+        predict_pictures(args, checkpoint, model, output)
     else:
         validate(args, checkpoint, model, output)
 

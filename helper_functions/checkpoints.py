@@ -12,6 +12,7 @@ Content of a file, whatever the task:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import random
@@ -26,6 +27,7 @@ import torch
 
 from helper_functions.errors import UserError
 from helper_functions.files import write_atomically
+from helper_functions.model_folder import CONFIG, WEIGHTS, read_model_folder
 from models import VoLUNet, create_model
 from models.inplace_abn import DEFAULT, INPLACE_ABN, to_batch_norm
 from models.legacy import convert_released_checkpoint, is_released_checkpoint
@@ -47,6 +49,17 @@ class Checkpoint:
             return self.content[key]
         except KeyError:
             raise UserError(f"The checkpoint {self.path} lacks its part {key!r}.") from None
+
+    def digest(self) -> str:
+        """A checksum of the file, or of the files of a folder."""
+        files = [self.path]
+        if self.path.is_dir():
+            files = [self.path / CONFIG, self.path / WEIGHTS]
+        digest = hashlib.sha256()
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
     @property
     def num_classes(self) -> int:
@@ -156,9 +169,14 @@ def keep_previous(path: Path, previous: Path) -> None:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of this project, or one of the authors' released program.
 
+    Args:
+        path: A file, or a folder as ``val.py --export folder`` writes it.
+
     Raises:
         UserError: If the file is missing, damaged, unsafe, of another program or a newer format.
     """
+    if path.is_dir():
+        return Checkpoint(path, read_model_folder(path))
     try:
         content = read_state_dict(path)
     except ValueError as error:
@@ -197,7 +215,8 @@ def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> Vo
     """Load a trained model, ready for evaluation.
 
     Args:
-        path: A checkpoint of ``train.py``, or of the authors' released program.
+        path: A checkpoint of ``train.py``, or of the authors' released program; or a folder as
+            ``val.py --export folder`` writes it.
         map_location: Device to put it on.
 
     Raises:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from helper_functions import distributed
-from helper_functions.datasets import EpochSampler
+from helper_functions.datasets import Batch, EpochSampler
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.metrics import average_precision_per_class, precision_recall_f1
 from helper_functions.stepping import autocast
@@ -54,6 +54,40 @@ class ClassificationObjective:
 
 
 @torch.inference_mode()
+def score_batches(
+    model: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    amp: torch.dtype | None = None,
+) -> Iterator[tuple[Batch, npt.NDArray[np.float32]]]:
+    """Score pictures batch by batch, in the order in which they come.
+
+    Yields:
+        Each batch as it was read, and class probabilities, float32 (B, K), of the B pictures in it;
+        (0, 0) if none of them could be read.
+    """
+    model.eval()
+    for batch in loader:
+        if not batch.files:
+            yield batch, np.empty((0, 0), np.float32)
+            continue
+        with autocast(device, amp):
+            logits = model(batch.to(device).images)
+        yield batch, logits.float().sigmoid().cpu().numpy()
+
+
+def check_finite(scores: npt.NDArray[np.float32]) -> None:
+    """Refuse scores (N, K) that are no numbers.
+
+    Raises:
+        TrainingFailed: If one is not finite.
+    """
+    if not all(np.isfinite(row).all() for row in scores):
+        raise TrainingFailed(
+            "The model's scores are not finite: its training has diverged, or --amp fp16 overflows."
+        )
+
+
 def predict(
     model: nn.Module,
     loader: DataLoader[Any],
@@ -70,29 +104,37 @@ def predict(
         TrainingFailed: If a score is not finite.
         Stopped: If a signal came in.
     """
-    model.eval()
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.set_position(0)
-    scores = []
+    share: npt.NDArray[np.float32] | None = None
+    done = 0
     silent = None if distributed.is_main() else True
-    for batch in tqdm(loader, desc="predicting", disable=silent, leave=False):
+    batches = score_batches(model, loader, device, amp)
+    for batch, scores in tqdm(
+        batches, desc="predicting", total=len(loader), disable=silent, leave=False
+    ):
         if batch.failures:
             raise UserError(batch.failures[0])
-        images = batch.to(device).images
-        with autocast(device, amp):
-            logits = model(images)
-        scores.append(logits.float().sigmoid().cpu())
+        if share is None:  # at once: a large set's scores fit into memory, but not twice
+            share = np.empty((len(loader.sampler), scores.shape[1]), np.float32)  # type: ignore[arg-type]
+        share[done : done + len(scores)] = scores
+        done += len(scores)
         if stop is not None:
             stop.check()
-    shares = distributed.gather(torch.cat(scores).numpy() if scores else None)
-    found = {rank: share for rank, share in enumerate(shares) if share is not None}
+    result = _whole(share)
+    check_finite(result)
+    return result
+
+
+def _whole(share: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    """The scores of all processes, in the order of the data set."""
+    shares = distributed.gather(share)
+    found = {rank: part for rank, part in enumerate(shares) if part is not None}
+    if len(found) == 1:
+        return next(iter(found.values()))
     result = np.empty((sum(map(len, found.values())), found[0].shape[1]), np.float32)
-    for rank, share in found.items():
-        result[rank :: len(shares)] = share
-    if not np.isfinite(result).all():
-        raise TrainingFailed(
-            "The model's scores are not finite: its training has diverged, or --amp fp16 overflows."
-        )
+    for rank, part in found.items():
+        result[rank :: len(shares)] = part
     return result
 
 

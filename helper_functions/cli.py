@@ -103,9 +103,18 @@ def number(
 
 
 def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> Any:
-    """Flags that say which pictures, and how they are read; the group, for more of them."""
+    """Flags that say which pictures, and how they are read; the group, for more of them.
+
+    Without a CSV the pictures may be anywhere.
+    """
     group = parser.add_argument_group("data")
-    group.add_argument("--img_dir", type=Path, required=True, help="image folder")
+    group.add_argument(
+        "--img_dir",
+        type=Path,
+        required=csv_required,
+        help="image folder"
+        + ("" if csv_required else "; to predict also a pattern in quotes, or a list (.txt, .csv)"),
+    )
     group.add_argument(
         "--csv_path",
         type=Path,

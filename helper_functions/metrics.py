@@ -11,17 +11,22 @@ Where a metric has no value, this module defines one, so that no result is not-a
 * Images with equal scores keep their input order, so `mAP` depends on that order. `mAP_sklearn`
   does not: there, images with equal scores enter the ranking together.
 
+Memory beside the input is bounded: classes and images are taken a few at a time.
+
 Wrong input (disagreeing shapes, targets other than 0 and 1, scores that are not finite, no image or
 no class) raises `ValueError`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score
+
+from helper_functions.picture_metrics import picture_metrics
+from helper_functions.ranks import ranked
 
 BoolArray = npt.NDArray[np.bool_]
 CountArray = npt.NDArray[np.int64]
@@ -30,6 +35,33 @@ ScoreArray = npt.NDArray[np.float32]
 
 _POSITIVES_EPS = 1e-8  # added to the number of positives by the paper's code
 _COLUMNS_PER_BLOCK = 32  # classes copied at a time: 11 MB for 88,987 images
+_ROWS_PER_BLOCK = 1024  # images checked at a time
+
+
+class Report(NamedTuple):
+    """What a validation reports.
+
+    Attributes:
+        metrics: As `evaluate` returns them.
+        per_class: As `per_class_table` returns it.
+    """
+
+    metrics: dict[str, Any]
+    per_class: dict[str, npt.NDArray[Any]]
+
+
+class _ClassBlock(NamedTuple):
+    """A few classes (C of them), each contiguous.
+
+    Attributes:
+        members: which classes of the whole.
+        positives: (C, N).
+        scores: (C, N).
+    """
+
+    members: slice
+    positives: BoolArray
+    scores: ScoreArray
 
 
 class _Counts(NamedTuple):
@@ -73,8 +105,9 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     >>> round(average_precision([0.9, 0.8, 0.7], [1, 0, 1]), 4)
     0.8333
     """
-    positives, class_scores = _checked(targets, scores, ndim=1)
-    return _average_precision_at(_ranks_of_positives(class_scores, positives))
+    checked_targets, class_scores = _checked(targets, scores, ndim=1)
+    (ranked_positives,) = ranked(class_scores, checked_targets == 1)
+    return _average_precision_at(_ranks(ranked_positives))
 
 
 def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
@@ -90,7 +123,14 @@ def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -
     Raises:
         ValueError: if the input is wrong (see the module's description).
     """
-    return _average_precisions(*_checked(targets, scores, ndim=2))
+    checked_targets, checked_scores = _checked(targets, scores, ndim=2)
+    result = np.empty(checked_targets.shape[1])
+    for block in _class_blocks(checked_targets, checked_scores):
+        columns = zip(block.positives, block.scores, strict=True)
+        for k, (positives, class_scores) in enumerate(columns, start=block.members.start):
+            (ranked_positives,) = ranked(class_scores, positives)
+            result[k] = _average_precision_at(_ranks(ranked_positives))
+    return result
 
 
 def mean_average_precision(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -130,9 +170,12 @@ def precision_recall_f1(
     Raises:
         ValueError: if the input is wrong (see the module's description).
     """
-    positives, checked_scores = _checked(targets, scores, ndim=2)
-    thresholds = _checked_threshold(threshold, num_classes=positives.shape[1])
-    return _summary(_count_decisions(positives, checked_scores, thresholds))
+    checked_targets, checked_scores = _checked(targets, scores, ndim=2)
+    thresholds = _checked_threshold(threshold, num_classes=checked_targets.shape[1])
+    counts = _Counts(*np.zeros((3, checked_targets.shape[1]), np.int64))
+    for block in _class_blocks(checked_targets, checked_scores):
+        _count_decisions(counts, block, thresholds)
+    return _summary(counts)
 
 
 def per_class_table(
@@ -153,18 +196,7 @@ def per_class_table(
     Raises:
         ValueError: if the input is wrong (see the module's description).
     """
-    positives, checked_scores = _checked(targets, scores, ndim=2)
-    thresholds = _checked_threshold(threshold, num_classes=positives.shape[1])
-    counts = _count_decisions(positives, checked_scores, thresholds)
-    rates = _rates(counts)
-    return {
-        "support": counts.support,
-        "AP": 100 * _average_precisions(positives, checked_scores),
-        "precision": rates.precision,
-        "recall": rates.recall,
-        "F1": rates.f1,
-        "predicted": counts.predicted,
-    }
+    return _class_results(targets, scores, threshold).table()
 
 
 def evaluate(
@@ -180,7 +212,9 @@ def evaluate(
     Returns:
         Percentages from 0 to 100: `mAP` (absent classes count as 0), `mAP_present` (mean over the
         classes with positives), `mAP_sklearn` (the same mean of scikit-learn's average precision),
-        the seven entries of `precision_recall_f1`, and `per_class_AP` (list of K). Besides:
+        the seven entries of `precision_recall_f1`, `weighted_F1` (mean of the per-class F1, each
+        class weighted by its number of positives), the entries of
+        `picture_metrics.picture_metrics`, and `per_class_AP` (list of K). Besides:
         `absent_classes` (their number), `threshold` (a float or a list of K), `num_images`, and
         `nothing_predicted`: true if no score exceeds its threshold, in which case the zeros of
         precision and F1 mean "no decision", not "wrong decisions".
@@ -188,23 +222,36 @@ def evaluate(
     Raises:
         ValueError: if the input is wrong (see the module's description).
     """
-    positives, checked_scores = _checked(targets, scores, ndim=2)
-    thresholds = _checked_threshold(threshold, num_classes=positives.shape[1])
-    counts = _count_decisions(positives, checked_scores, thresholds)
-    ap = _average_precisions(positives, checked_scores)
-    tie_aware_ap = _tie_aware_average_precisions(positives, checked_scores)
-    present = counts.support > 0
-    return {
-        "mAP": _mean_percent(ap),
-        "mAP_present": _mean_percent(ap[present]),
-        "mAP_sklearn": _mean_percent(tie_aware_ap[present]),
-        **_summary(counts),
+    return report(targets, scores, threshold).metrics
+
+
+def report(targets: npt.ArrayLike, scores: npt.ArrayLike, threshold: npt.ArrayLike = 0.5) -> Report:
+    """`evaluate` and `per_class_table` at once: every class is ranked a single time.
+
+    Args:
+        targets: (N, K) 0 or 1.
+        scores: (N, K).
+        threshold: one number, or (K,) one number per class.
+
+    Raises:
+        ValueError: if the input is wrong (see the module's description).
+    """
+    results = _class_results(targets, scores, threshold)
+    present = results.counts.support > 0
+    metrics = {
+        "mAP": _mean_percent(results.ap),
+        "mAP_present": _mean_percent(results.ap[present]),
+        "mAP_sklearn": _mean_percent(results.tie_aware_ap[present]),
+        **_summary(results.counts),
+        "weighted_F1": _weighted_f1(results.counts),
+        **picture_metrics(results.targets, results.scores, results.thresholds),
         "threshold": np.asarray(threshold, dtype=np.float64).tolist(),
-        "num_images": len(positives),
+        "num_images": len(results.targets),
         "absent_classes": int((~present).sum()),
-        "nothing_predicted": not counts.predicted.any(),
-        "per_class_AP": (100 * ap).tolist(),
+        "nothing_predicted": not results.counts.predicted.any(),
+        "per_class_AP": (100 * results.ap).tolist(),
     }
+    return Report(metrics, results.table())
 
 
 def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[str, float]:
@@ -231,46 +278,133 @@ def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[st
     """
     if draws < 1:
         raise ValueError(f"The number of draws must be at least 1, but it is {draws}.")
-    positives, constant_scores = _checked(targets, np.zeros(np.shape(targets)), ndim=2)
+    checked_targets = _checked_targets(np.asarray(targets), ndim=2)
+    num_images = len(checked_targets)
+    support = np.count_nonzero(checked_targets, axis=0)
     return {
-        "chance_mAP": _chance_map(positives, draws, np.random.default_rng(seed)),
-        "frequency_mAP": _mean_percent(_tie_aware_average_precisions(positives, constant_scores)),
+        "chance_mAP": _chance_map(support, num_images, draws, np.random.default_rng(seed)),
+        "frequency_mAP": _mean_percent(support / num_images),
     }
+
+
+class _ClassResults(NamedTuple):
+    """The checked input and what follows from it for every class, (K,) each.
+
+    Attributes:
+        targets: (N, K).
+        scores: (N, K).
+        thresholds: () or (K,).
+        counts: decisions.
+        ap: average precision, 0 to 1.
+        tie_aware_ap: scikit-learn's average precision, 0 to 1.
+    """
+
+    targets: npt.NDArray[Any]
+    scores: ScoreArray
+    thresholds: ScoreArray
+    counts: _Counts
+    ap: FloatArray
+    tie_aware_ap: FloatArray
+
+    def table(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns of `per_class_table`."""
+        rates = _rates(self.counts)
+        return {
+            "support": self.counts.support,
+            "AP": 100 * self.ap,
+            "precision": rates.precision,
+            "recall": rates.recall,
+            "F1": rates.f1,
+            "predicted": self.counts.predicted,
+        }
+
+
+def _class_results(
+    targets: npt.ArrayLike, scores: npt.ArrayLike, threshold: npt.ArrayLike
+) -> _ClassResults:
+    """Checks the input, ranks every class once and counts the decisions on it."""
+    checked_targets, checked_scores = _checked(targets, scores, ndim=2)
+    num_classes = checked_targets.shape[1]
+    thresholds = _checked_threshold(threshold, num_classes)
+    counts = _Counts(*np.zeros((3, num_classes), np.int64))
+    ap, tie_aware_ap = np.empty((2, num_classes))
+    for block in _class_blocks(checked_targets, checked_scores):
+        _count_decisions(counts, block, thresholds)
+        columns = zip(block.positives, block.scores, strict=True)
+        for k, (positives, class_scores) in enumerate(columns, start=block.members.start):
+            ranked_positives, ranked_scores = ranked(class_scores, positives, class_scores)
+            ranks = _ranks(ranked_positives)
+            ap[k] = _average_precision_at(ranks)
+            tie_aware_ap[k] = _tie_aware_average_precision(ranked_scores, ranks)
+    return _ClassResults(checked_targets, checked_scores, thresholds, counts, ap, tie_aware_ap)
 
 
 def _checked(
     targets: npt.ArrayLike, scores: npt.ArrayLike, ndim: int
-) -> tuple[BoolArray, ScoreArray]:
-    """Returns the targets as booleans and the scores in float32, or raises `ValueError`."""
+) -> tuple[npt.NDArray[Any], ScoreArray]:
+    """Returns the targets as an array and the scores in float32, or raises `ValueError`."""
     target_array, score_array = np.asarray(targets), np.asarray(scores)
     if target_array.shape != score_array.shape:
         raise ValueError(
             f"Targets and scores must have the same shape, but the targets have "
             f"{target_array.shape} and the scores have {score_array.shape}."
         )
-    if target_array.ndim != ndim:
-        expected = "(images,)" if ndim == 1 else "(images, classes)"
-        raise ValueError(
-            f"Targets and scores must have shape {expected}, but they have {target_array.shape}."
-        )
-    if target_array.size == 0:
-        raise ValueError(
-            f"At least one image and one class are needed, but the targets have shape "
-            f"{target_array.shape}."
-        )
-    positives = target_array == 1
-    _reject(~positives & (target_array != 0), target_array, "Every target must be 0 or 1")
+    target_array = _checked_targets(target_array, ndim)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, rejected below
         float_scores = score_array.astype(np.float32, copy=False)
-    _reject(~np.isfinite(float_scores), score_array, "Every score must be a finite float32 number")
-    return positives, float_scores
+    for rows in _row_blocks(len(float_scores)):
+        finite = np.isfinite(float_scores[rows])
+        rule = "Every score must be a finite float32 number"
+        _reject(~finite, score_array[rows], rows.start, rule)
+    return target_array, float_scores
 
 
-def _reject(wrong: BoolArray, values: npt.NDArray[Any], rule: str) -> None:
-    """Raises `ValueError` with the first wrong value and its index, if there is any."""
+def _checked_targets(targets: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
+    """Returns the targets, or raises `ValueError`."""
+    if targets.ndim != ndim:
+        expected = "(images,)" if ndim == 1 else "(images, classes)"
+        raise ValueError(
+            f"Targets and scores must have shape {expected}, but they have {targets.shape}."
+        )
+    if targets.size == 0:
+        raise ValueError(
+            f"At least one image and one class are needed, but the targets have shape "
+            f"{targets.shape}."
+        )
+    for rows in _row_blocks(len(targets)):
+        block = targets[rows]
+        _reject((block != 0) & (block != 1), block, rows.start, "Every target must be 0 or 1")
+    return targets
+
+
+def _reject(wrong: BoolArray, values: npt.NDArray[Any], start: int, rule: str) -> None:
+    """Raises `ValueError` with the first wrong value and its index, if there is any.
+
+    Args:
+        wrong: of some rows of an array.
+        values: the same rows.
+        start: index of the first of them.
+        rule: what is violated.
+    """
     if wrong.any():
-        index = tuple(np.argwhere(wrong)[0].tolist())
-        raise ValueError(f"{rule}, but the value at index {index} is {values[index]}.")
+        row, *rest = np.argwhere(wrong)[0].tolist()
+        index = (start + row, *rest)
+        raise ValueError(f"{rule}, but the value at index {index} is {values[(row, *rest)]}.")
+
+
+def _row_blocks(num_images: int) -> Iterator[slice]:
+    """A few images at a time."""
+    for start in range(0, num_images, _ROWS_PER_BLOCK):
+        yield slice(start, start + _ROWS_PER_BLOCK)
+
+
+def _class_blocks(targets: npt.NDArray[Any], scores: ScoreArray) -> Iterator[_ClassBlock]:
+    """A few classes of checked input (N, K) at a time."""
+    for start in range(0, targets.shape[1], _COLUMNS_PER_BLOCK):
+        members = slice(start, start + _COLUMNS_PER_BLOCK)
+        # A copy before the comparison: both read and write along memory.
+        positives = np.ascontiguousarray(targets[:, members].T) == 1
+        yield _ClassBlock(members, positives, np.ascontiguousarray(scores[:, members].T))
 
 
 def _checked_threshold(threshold: npt.ArrayLike, num_classes: int) -> ScoreArray:
@@ -286,10 +420,9 @@ def _checked_threshold(threshold: npt.ArrayLike, num_classes: int) -> ScoreArray
     return thresholds
 
 
-def _ranks_of_positives(class_scores: ScoreArray, positives: BoolArray) -> CountArray:
-    """Ranks (P,), ascending from 1, of the P positives of a class; equal scores in input order."""
-    order = np.argsort(-class_scores, kind="stable")
-    return np.flatnonzero(positives[order]) + 1
+def _ranks(ranked_positives: BoolArray) -> CountArray:
+    """Ranks (P,), ascending from 1, of the P positives among a class's ranked images (N,)."""
+    return np.flatnonzero(ranked_positives) + 1
 
 
 def _average_precision_at(ranks: CountArray) -> float:
@@ -298,28 +431,21 @@ def _average_precision_at(ranks: CountArray) -> float:
     return float(precisions.sum() / (len(ranks) + _POSITIVES_EPS))
 
 
-def _average_precisions(positives: BoolArray, scores: ScoreArray) -> FloatArray:
-    """Average precision (K,) of checked input (N, K), a few contiguous columns at a time."""
-    num_classes = positives.shape[1]
-    result = np.empty(num_classes)
-    for start in range(0, num_classes, _COLUMNS_PER_BLOCK):
-        block = slice(start, start + _COLUMNS_PER_BLOCK)
-        columns = zip(scores[:, block].T.copy(), positives[:, block].T.copy(), strict=True)
-        result[block] = [
-            _average_precision_at(_ranks_of_positives(class_scores, class_positives))
-            for class_scores, class_positives in columns
-        ]
-    return result
+def _tie_aware_average_precision(ranked_scores: ScoreArray, ranks: CountArray) -> float:
+    """scikit-learn's average precision of a class; 0 without positives.
 
+    Mean over the positives of the precision of "score at least as high as this one's".
 
-def _tie_aware_average_precisions(positives: BoolArray, scores: ScoreArray) -> FloatArray:
-    """scikit-learn's average precision (K,) of checked input (N, K); 0 for absent classes."""
-    result = np.zeros(positives.shape[1])
-    for class_index in np.flatnonzero(positives.any(axis=0)):
-        result[class_index] = average_precision_score(
-            positives[:, class_index], scores[:, class_index]
-        )
-    return result
+    Args:
+        ranked_scores: (N,), descending.
+        ranks: (P,), of the positives among them, ascending from 1.
+    """
+    if not len(ranks):
+        return 0.0
+    own = ranked_scores[ranks - 1]
+    retrieved = len(ranked_scores) - np.searchsorted(ranked_scores[::-1], own)
+    right = len(own) - np.searchsorted(own[::-1], own)
+    return float((right / retrieved).mean())
 
 
 def _mean_percent(values: FloatArray) -> float:
@@ -327,14 +453,13 @@ def _mean_percent(values: FloatArray) -> float:
     return float(100 * values.mean()) if values.size else 0.0
 
 
-def _count_decisions(positives: BoolArray, scores: ScoreArray, thresholds: ScoreArray) -> _Counts:
-    """Counts per class (K,) of the decisions `score > threshold` on checked input (N, K)."""
-    decisions = scores > thresholds
-    return _Counts(
-        true_positives=(decisions & positives).sum(axis=0),
-        predicted=decisions.sum(axis=0),
-        support=positives.sum(axis=0),
-    )
+def _count_decisions(counts: _Counts, block: _ClassBlock, thresholds: ScoreArray) -> None:
+    """Enters the counts of a few classes' decisions `score > threshold`."""
+    own = thresholds[block.members, None] if thresholds.ndim else thresholds
+    decisions = block.scores > own
+    counts.true_positives[block.members] = np.count_nonzero(decisions & block.positives, axis=1)
+    counts.predicted[block.members] = np.count_nonzero(decisions, axis=1)
+    counts.support[block.members] = np.count_nonzero(block.positives, axis=1)
 
 
 def _rates(counts: _Counts) -> _Rates:
@@ -374,12 +499,19 @@ def _summary(counts: _Counts) -> dict[str, float]:
     }
 
 
-def _chance_map(positives: BoolArray, draws: int, generator: np.random.Generator) -> float:
+def _weighted_f1(counts: _Counts) -> float:
+    """Mean of the per-class F1 (0 to 100), each class weighted by its number of positives."""
+    positives = counts.support.sum()
+    return float(counts.support @ _rates(counts).f1 / positives) if positives else 0.0
+
+
+def _chance_map(
+    support: CountArray, num_images: int, draws: int, generator: np.random.Generator
+) -> float:
     """Mean average precision (0 to 100) of uniform random scores, mean over draws."""
-    num_images = len(positives)
-    ap = np.empty((draws, positives.shape[1]))
-    for class_index, support in enumerate(positives.sum(axis=0)):
+    ap = np.empty((draws, len(support)))
+    for class_index, positives in enumerate(support):
         for draw in range(draws):
-            ranks = generator.choice(num_images, size=support, replace=False, shuffle=False) + 1
+            ranks = generator.choice(num_images, size=positives, replace=False, shuffle=False) + 1
             ap[draw, class_index] = _average_precision_at(np.sort(ranks))
     return _mean_percent(ap)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from helper_functions.files import write_text
+from helper_functions.files import write_atomically, write_text
+
+ScoredNames = tuple[Sequence[str], npt.NDArray[np.float32]]
 
 _LISTED = 10  # classes named in the summary before it shortens
 
@@ -21,21 +26,77 @@ def as_text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
+def _csv_line(cells: Sequence[str]) -> str:
+    """Cells of text as a line of CSV, without its end."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(map(as_text, cells))
+    return line.getvalue()
+
+
+def _encoded(line: str) -> bytes:
+    """UTF-8; bytes of a file name that are not become question marks."""
+    return line.encode(errors="replace")
+
+
+def prediction_lines(filenames: Sequence[str], scores: npt.NDArray[np.float32]) -> Iterator[str]:
+    """Lines of ``predictions.csv``: a file name and its scores, to nine significant digits.
+
+    Args:
+        filenames: N names.
+        scores: (N, K) probabilities.
+    """
+    pattern = "".join([",%.9g"] * scores.shape[1]) + "\n"
+    for filename, row in zip(filenames, scores, strict=True):
+        yield _csv_line([filename]) + pattern % tuple(row.tolist())
+
+
+def prediction_header(classes: Sequence[str]) -> str:
+    """The first line of ``predictions.csv``."""
+    return _csv_line(["filename", *classes]) + "\n"
+
+
+def _write_csv(file: BinaryIO, classes: Sequence[str], parts: Iterable[ScoredNames]) -> None:
+    file.write(_encoded(prediction_header(classes)))
+    for filenames, scores in parts:
+        file.writelines(map(_encoded, prediction_lines(filenames, scores)))
+
+
+def _write_parquet(file: BinaryIO, classes: Sequence[str], parts: Iterable[ScoredNames]) -> None:
+    pyarrow = importlib.import_module("pyarrow")
+    parquet = importlib.import_module("pyarrow.parquet")
+    fields = [("filename", pyarrow.string()), *((name, pyarrow.float32()) for name in classes)]
+    schema = pyarrow.schema(fields)
+    with parquet.ParquetWriter(file, schema) as writer:
+        for filenames, scores in parts:
+            names = [_encoded(name).decode() for name in filenames]
+            columns = np.ascontiguousarray(scores.T)
+            writer.write_table(pyarrow.Table.from_arrays([names, *columns], schema=schema))
+
+
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
+PREDICTION_FORMATS = tuple(suffix.removeprefix(".") for suffix in _WRITERS)
+
+
+def write_prediction_parts(
+    path: Path, classes: Sequence[str], parts: Iterable[ScoredNames]
+) -> None:
+    """Write ``filename`` and one score column a class, a part at a time.
+
+    Args:
+        path: The file; ``.csv`` or ``.parquet`` says how it is written. In Parquet names stay as
+            they are: no spreadsheet takes a value for a formula there.
+        classes: K names.
+        parts: N names and their probabilities (N, K) each.
+    """
+    write = _WRITERS[path.suffix]
+    write_atomically(path, lambda file: write(file, classes, parts))
+
+
 def write_predictions(
     path: Path, filenames: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]
 ) -> None:
-    """Write ``filename`` and one score column a class.
-
-    Args:
-        path: The CSV file.
-        filenames: N names.
-        classes: K names.
-        scores: (N, K) probabilities.
-    """
-    table = pd.DataFrame(scores, columns=[as_text(name) for name in classes])
-    names = [as_text(name) for name in filenames]
-    table.insert(0, "filename", names, allow_duplicates=True)
-    write_text(path, table.to_csv(index=False, float_format="%.9g"))
+    """Write predictions by ``write_prediction_parts``, all of them one part."""
+    write_prediction_parts(path, classes, [(filenames, scores)])
 
 
 def write_per_class(path: Path, classes: Sequence[str], table: dict[str, npt.NDArray[Any]]) -> None:
@@ -104,6 +165,11 @@ def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
         f" {metrics['F_C']:6.2f}   (CF1 {metrics['CF1']:.2f})",
         f"over all decisions     {metrics['P_O']:6.2f}  {metrics['R_O']:6.2f}"
         f" {metrics['F_O']:6.2f}",
+        f"mean over pictures                     {metrics['samples_F1']:6.2f}",
+        f"classes by frequency                   {metrics['weighted_F1']:6.2f}",
+        "",
+        f"by rank: top-1 {metrics['top1']:.2f}, precision at 5 {metrics['precision_at_5']:.2f}, "
+        f"recall at 5 {metrics['recall_at_5']:.2f}, MAP at 20 {metrics['MAP_at_20']:.2f}",
     ]
     if metrics["nothing_predicted"]:
         lines += ["No score exceeds the threshold: precision, recall and F1 are set to 0."]

@@ -27,7 +27,7 @@ from conftest import (
     data_flags,
 )
 from PIL import Image
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score
 
 from helper_functions.checkpoints import load_model, read_checkpoint
 
@@ -136,6 +136,12 @@ def test_predictions_agree_with_the_metrics_by_scikit_learn(
             [name in row["label"] for row in expected], [float(row[name]) for row in rows]
         )
         assert metrics["per_class_AP"][index] == pytest.approx(100 * ap, abs=1e-4)
+    targets = [[name in row["label"] for name in metrics["classes"]] for row in expected]
+    decisions = [[float(row[name]) > 0.5 for name in metrics["classes"]] for row in rows]
+    for average in ("samples", "weighted"):
+        f1 = f1_score(targets, decisions, average=average, zero_division=0)
+        assert metrics[f"{average}_F1"] == pytest.approx(100 * f1)
+    assert {"top1", "precision_at_5", "recall_at_5", "MAP_at_20"} <= set(metrics)
     assert "mAP" in (validated[0] / "report.html").read_text(encoding="utf-8")
     table = _rows(validated[0] / "per_class.csv")
     assert [row["class"] for row in table] == metrics["classes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -519,3 +520,52 @@ def test_baselines_name_wrong_input() -> None:
         metrics.baselines(2 * TARGETS)
     with pytest.raises(ValueError, match=r"^At least one image and one class are needed"):
         metrics.baselines(TARGETS[:0])
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 1000])
+def test_mean_of_scikit_learns_definition_equals_scikit_learn_with_ties(levels: int) -> None:
+    targets = random_targets(70, 35, seed=levels)
+    scores = np.random.default_rng(levels).integers(0, levels, targets.shape) / levels - 0.2
+    expected = [average_precision_score(targets[:, k], scores[:, k]) for k in range(1, 35)]
+    assert metrics.evaluate(targets, scores)["mAP_sklearn"] == pytest.approx(
+        100 * np.mean(expected), rel=1e-12
+    )
+
+
+def test_a_report_is_the_evaluation_and_the_table() -> None:
+    targets, scores = random_targets(70, 35, seed=1), distinct_scores(70, 35, seed=2)
+    measured, table = metrics.report(targets, scores, 0.3)
+    assert measured == metrics.evaluate(targets, scores, 0.3)
+    expected = metrics.per_class_table(targets, scores, 0.3)
+    assert {name: column.tolist() for name, column in table.items()} == {
+        name: column.tolist() for name, column in expected.items()
+    }
+
+
+def test_frequency_baseline_is_scikit_learns_value_of_constant_scores() -> None:
+    targets = random_targets(50, 6, seed=3)
+    expected = [average_precision_score(targets[:, k], np.ones(50)) for k in range(1, 6)]
+    result = metrics.baselines(targets, draws=1)["frequency_mAP"]
+    assert result == pytest.approx(100 * sum(expected) / 6)
+
+
+def test_wrong_values_are_found_in_any_block_of_rows() -> None:
+    rows = metrics._ROWS_PER_BLOCK + 5
+    targets, scores = np.zeros((rows, 2)), np.zeros((rows, 2))
+    scores[rows - 2, 1] = np.nan
+    sentence = rf"the value at index \({rows - 2}, 1\) is nan\.$"
+    with pytest.raises(ValueError, match=sentence):
+        metrics.evaluate(targets, scores)
+    targets[rows - 2, 1] = np.nan
+    with pytest.raises(ValueError, match=rf"^Every target .*{sentence}"):
+        metrics.evaluate(targets, scores)
+
+
+def test_memory_does_not_grow_with_the_set() -> None:
+    targets, scores = random_targets(16_000, 200, seed=1), distinct_scores(16_000, 200, seed=2)
+    small_targets = targets.astype(np.uint8)
+    tracemalloc.start()
+    metrics.report(small_targets, scores)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < scores.nbytes

@@ -289,8 +289,9 @@ def test_one_pass_serves_scores_and_regions(
 
 def test_the_summary_shows_the_measures() -> None:
     zeros = ("mAP", "chance_mAP", "frequency_mAP", "CF1", "P_C", "R_C", "F_C", "P_O", "R_O", "F_O")
+    more = ("samples_F1", "weighted_F1", "top1", "precision_at_5", "recall_at_5", "MAP_at_20")
     metrics = {
-        **dict.fromkeys((*zeros, "num_images", "threshold", "nothing_predicted"), 0),
+        **dict.fromkeys((*zeros, *more, "num_images", "threshold", "nothing_predicted"), 0),
         "classes": ["a"],
         "absent_classes": 0,
         "region_grid": [7, 5],

@@ -1,0 +1,63 @@
+"""Who comes before whom: exact rankings of scores, ties in index order, without comparing pairs.
+
+A finite float32 becomes an unsigned integer with the opposite order. Two stable sorts by its halves
+of 16 bits then rank a column; NumPy sorts such halves by counting, some eight times faster than it
+sorts floats stably.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_INDEX = 0xFFFFFFFF
+
+
+def descending_keys(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    """Integers in the opposite order of finite scores of any shape; equal scores get equal keys.
+
+    >>> keys = descending_keys(np.array([0.5, -1, 0.0, -0.0], np.float32))
+    >>> bool(keys[0] < keys[2] == keys[3] < keys[1])
+    True
+    """
+    bits = (scores + np.float32(0)).view(np.int32)  # the sum turns -0.0 into 0.0
+    # Read as unsigned integers, positive floats ascend; negative ones, above them all, descend
+    # already, so only the positive ones are turned round.
+    flipped = bits >> 31  # all ones for a negative float, else 0
+    np.invert(flipped, out=flipped)
+    flipped &= 0x7FFFFFFF
+    flipped ^= bits
+    return flipped.view(np.uint32)
+
+
+def ranked(
+    scores: npt.NDArray[np.float32], *columns: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], ...]:
+    """Columns (N,) in the order of descending finite scores (N,), equal ones in input order."""
+    keys = descending_keys(scores)
+    by_lower_half = np.argsort(keys.astype(np.uint16), kind="stable")
+    upper_half = (keys >> 16).astype(np.uint16)[by_lower_half]
+    by_upper_half = np.argsort(upper_half, kind="stable")
+    return tuple(column[by_lower_half][by_upper_half] for column in columns)
+
+
+def top_classes(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """The highest scored classes of pictures, best first; of equal scores the lower index.
+
+    Args:
+        scores: (N, K), finite.
+        count: How many; all K if there are fewer.
+
+    Returns:
+        Class indices (N, min(count, K)).
+    """
+    num_classes = scores.shape[1]
+    count = min(count, num_classes)
+    # Score and index in one number: no two are equal, so a partition leaves nothing open.
+    keys = descending_keys(scores).astype(np.uint64) << np.uint64(32)
+    keys |= np.arange(num_classes, dtype=np.uint64)
+    best = np.partition(keys, count - 1, axis=1)[:, :count]
+    best.sort(axis=1)
+    return (best & np.uint64(_INDEX)).astype(np.int64)
