@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -144,12 +145,13 @@ class Sources:
             raise UserError(f"{path} is empty; it should list one picture a line.")
         return lines
 
-    def table(self, path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    def table(self, path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Line number and the cells of some columns, row after row.
 
         Args:
             path: A CSV file with a header.
-            columns: The names of the columns wanted, in that order; any others are passed over.
+            columns: The names of two or more columns, in the order wanted; any others are passed
+                over.
 
         Raises:
             UserError: If a column is missing, or a row is not like the header.
@@ -160,9 +162,9 @@ class Sources:
         for column in columns:
             if names.count(column) != 1:
                 raise UserError(_column_fault(path, names, column))
-        places = [names.index(column) for column in columns]
+        pick = itemgetter(*(names.index(column) for column in columns))
         for line, row in rows:
-            yield line, [row[place].strip() for place in places]
+            yield line, pick(row)
 
     def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
         """Line number and cells of every row of a CSV that is not blank, the header included.
@@ -248,7 +250,7 @@ def whole_number(text: str, where: str, what: str) -> int:
     Raises:
         UserError: If it is anything else.
     """
-    digits = text.removesuffix(".0")
+    digits = text.strip().removesuffix(".0")
     if digits.isascii() and digits.isdigit() and len(digits) <= 18:
         return int(digits)
     shown = text if len(text) <= 40 else f"{text[:37]}..."
