@@ -236,6 +236,28 @@ def test_parquet_holds_what_the_csv_holds(
     np.testing.assert_array_equal(rows, np.array(list(expected.values()), np.float32))
 
 
+def test_two_predictions_do_not_share_a_folder(
+    checkpoint: Path, tiny_set: Path, killed: Path, run_here: Script, tmp_path: Path
+) -> None:
+    output = shutil.copytree(killed, tmp_path / "out")
+    hold = (
+        "import sys; from pathlib import Path; from helper_functions.files import FolderLock\n"
+        "with FolderLock(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(output / ".predictions")],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        done = run_here("val.py", *flags(checkpoint, tiny_set / "images", output))
+        assert_refused(done, "Another run is at work in")
+
+
 # ---- which pictures
 
 
