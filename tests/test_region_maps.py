@@ -229,3 +229,21 @@ def test_names_in_folders_and_of_equal_stem(
     assert done.status == 0, done.errors
     found = {path.relative_to(tmp_path / "out" / "regions") for path in tmp_path.rglob("*.json")}
     assert found == {Path("a.png.json"), Path("a.jpg.json"), Path("dive/a.png.json")}
+
+
+def test_files_stay_in_their_folder_and_unreadable_pictures_are_left_out(
+    run_here: Script, checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("near.png", "lists/far.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20), (9, 9, 99)).save(tmp_path / name)
+    (tmp_path / "torn.png").write_bytes(b"torn")
+    names = ["../near.png", str(tmp_path / "near.png"), "../torn.png", "far.png"]
+    (tmp_path / "lists" / "list.txt").write_text("\n".join(names))
+    source, output = tmp_path / "lists" / "list.txt", tmp_path / "out"
+    fixed = ("--device", "cpu", "-j", 0, "--ckpt-path", checkpoint, "--regions", "--skip-bad")
+    done = run_here("val.py", "--img_dir", source, *fixed, "--output", output)
+    assert done.status == 0, done.errors
+    found = {path.relative_to(output / "regions") for path in tmp_path.rglob("*.json")}
+    absolute = (tmp_path / "near.png").relative_to(tmp_path.anchor)
+    assert found == {Path("near.png.json"), Path(f"{absolute}.json"), Path("far.png.json")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
@@ -64,6 +64,12 @@ def to_json(
     }
 
 
+def place_inside(folder: Path, filename: str) -> Path:
+    """A place for a picture's files that never leaves a folder: without root and ``..``."""
+    name = PurePath(filename)
+    return folder.joinpath(*(part for part in name.parts if part not in (name.anchor, "..")))
+
+
 def write_region_map(
     folder: Path, filename: str, image: Image.Image, found: RegionMap, classes: Sequence[str]
 ) -> None:
@@ -71,12 +77,12 @@ def write_region_map(
 
     Args:
         folder: Where to; subfolders in the file name are made.
-        filename: Name of the picture, relative to its own folder.
+        filename: Name of the picture.
         image: The picture, RGB.
         found: Its region map.
         classes: K names.
     """
-    target = folder / filename
+    target = place_inside(folder, filename)
     make_folder(target.parent)
     drawn = draw_legend(overlay(image, found, classes), legend(found, classes))
     write_png(target.with_name(f"{target.name}.overlay.png"), drawn)
