@@ -2,7 +2,7 @@
 # make test    set up and run the tests
 # make check   set up, lint and type-check
 # make ablation  measure what each part of VoLUNet is worth (hours): runs/ablation/*/results.md
-# make figures redraw images/ (the curve needs `make demo` first)
+# make figures redraw images/ (curve and region maps need `make demo` first)
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 
 DEMO := runs/demo
+DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
 TILES := 480
 EPOCHS := 14
 
@@ -57,7 +58,8 @@ ifneq ($(AQUARIUM),)
 endif
 
 figures: $(INSTALLED)
-	$(RUN) -m helper_functions.figures --log $(DEMO)/train/log.csv --output images
+	$(RUN) -m helper_functions.figures --log $(DEMO)/train/log.csv --output images \
+		$(if $(wildcard $(DEMO_MODEL)),--checkpoint $(DEMO_MODEL) --data $(DEMO)/data)
 
 clean:
 	rm -rf $(VENV) $(DEMO)

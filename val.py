@@ -10,7 +10,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 from helper_functions import cli
 from helper_functions.bands import Reading
 from helper_functions.cache import open_cache
+from helper_functions.calibration import reliability
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.classification import predict
 from helper_functions.datasets import (
@@ -36,7 +38,7 @@ from helper_functions.engine import resolve_amp, resolve_device
 from helper_functions.errors import UserError
 from helper_functions.exporting import FORMATS, export
 from helper_functions.files import make_folder
-from helper_functions.images import ImageError, decode_problems
+from helper_functions.images import ImageError, decode_problems, read_image
 from helper_functions.masks import MaskFolder
 from helper_functions.metrics import baselines, report
 from helper_functions.packages import require_packages
@@ -48,8 +50,9 @@ from helper_functions.predicting import (
     finish,
     score_remaining,
 )
+from helper_functions.region_maps import RegionMap, find_region_maps, write_region_maps
 from helper_functions.regions import RegionRecorder, region_metrics
-from helper_functions.report_page import write_report
+from helper_functions.report import write_report
 from helper_functions.reporting import (
     PREDICTION_FORMATS,
     summary,
@@ -58,6 +61,14 @@ from helper_functions.reporting import (
     write_predictions,
 )
 from helper_functions.splits import ALL, SPLITS, SplitTable, read_split_table
+from helper_functions.thresholds import (
+    THRESHOLDS_FILE,
+    OperatingPoint,
+    describe_point,
+    read_point,
+    tune,
+    write_point,
+)
 from helper_functions.train_flags import make_parser as make_train_parser
 from helper_functions.transforms import EvalTransform
 from helper_functions.views import VIEWS, ViewAverage
@@ -115,12 +126,8 @@ def parse_args() -> argparse.Namespace:
         "the upside-down ones as well (default: none)",
     )
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--thre",
-        type=cli.number(float, 0, 1),
-        default=0.5,
-        help="decision threshold (default: 0.5)",
-    )
+    cli.add_decision_flags(group)
+    cli.add_map_flags(group)
     group.add_argument(
         "--output",
         type=Path,
@@ -145,6 +152,7 @@ def parse_args() -> argparse.Namespace:
         require_packages("--predictions-format parquet", ["pyarrow"])
     if args.mask_dir is not None and args.csv_path is None:
         parser.error("--mask-dir belongs to a validation: give --csv_path as well")
+    cli.check_decision_flags(parser, args)
     return args
 
 
@@ -194,6 +202,26 @@ def transform_of(args: argparse.Namespace, checkpoint: Checkpoint) -> EvalTransf
     )
 
 
+def operating_point(args: argparse.Namespace, classes: Sequence[str]) -> OperatingPoint:
+    """How scores become decisions, before anything is fitted."""
+    if args.thresholds is not None:
+        return read_point(args.thresholds, classes)
+    temperature = 1.0 if args.temperature in (None, "fit") else args.temperature
+    return OperatingPoint(args.thre, temperature)
+
+
+def check_superpixel_grid(
+    grid: tuple[int, int] | None, cells: tuple[int, int], image_size: int
+) -> None:
+    """Refuse a grid that is finer than the feature map."""
+    if grid is not None and (grid[0] > cells[0] or grid[1] > cells[1]):
+        raise UserError(
+            f"--superpixel-grid asks for {grid[0]} x {grid[1]} cells, but the feature map of "
+            f"pictures of {image_size} pixels has {cells[0]} x {cells[1]}; lower it, or raise "
+            "--image-size."
+        )
+
+
 def make_score_loader(
     args: argparse.Namespace,
     checkpoint: Checkpoint,
@@ -208,9 +236,10 @@ def make_score_loader(
     """
     transform = transform_of(args, checkpoint)
     try:
-        model.check_grid(transform.resize.side)
+        cells = model.check_grid(transform.resize.side)
     except ValueError as error:
         raise UserError(str(error)) from error
+    check_superpixel_grid(args.superpixel_grid, cells, transform.resize.side)
     dataset = ImageDataset(
         paths,
         targets,
@@ -246,6 +275,21 @@ def score(
     device = resolve_device(args.device)
     scorer = ViewAverage(recorder or model, model, args.tta).to(device)
     return predict(scorer, loader, device, resolve_amp(args.amp, device))
+
+
+def region_maps(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    model: VoLUNet,
+    temperature: float,
+    paths: Sequence[Path],
+) -> Iterator[RegionMap]:
+    """What the regions of pictures predict, one map a picture."""
+    loader = make_score_loader(args, checkpoint, model, list(paths), NoTargets(len(paths)))
+    device = resolve_device(args.device)
+    amp = resolve_amp(args.amp, device)
+    settings = {"grid": args.superpixel_grid, "temperature": temperature}
+    return find_region_maps(model.to(device), loader, device, amp, **settings)
 
 
 def leave_out(
@@ -284,21 +328,26 @@ def validate(
         targets = MultiHotTargets(samples, classes, table.path).matrix()
     paths = image_paths(samples, args.img_dir, args.csv_path, reading=reading_of(args, checkpoint))
     filenames = [sample.filename for sample in samples]
+    point = operating_point(args, classes)
     regions: dict[str, Any] = {}
     if args.mask_dir is None:
         scores = score(args, checkpoint, model, paths)
     else:
         masks = MaskFolder(args.mask_dir, classes)
         masks.check(filenames, paths, reading)
-        recorder = RegionRecorder(model)
+        recorder = RegionRecorder(model, args.superpixel_grid)
         scores = score(args, checkpoint, model, paths, recorder)
         regions = region_metrics(
             recorder.cells(), recorder.top_classes(), map(masks.read, filenames), len(classes)
         )
+    point = tune(point, targets, scores, args.tune_thresholds, args.temperature == "fit")
+    scores = point.scale(scores)
     make_folder(output)
-    measured, per_class = report(targets, scores, args.thre)
+    measured, per_class = report(targets, scores, point.threshold)
     metrics = {
         **measured,
+        "temperature": point.temperature,
+        "ECE": 100 * reliability(targets, scores).error,
         **baselines(targets),
         **regions,
         "classes": classes,
@@ -312,8 +361,30 @@ def validate(
     write_predictions(output / predictions, filenames, classes, scores)
     write_per_class(output / "per_class.csv", classes, per_class)
     write_metrics(output / "metrics.json", metrics)
-    write_report(output / "report.html", metrics, per_class, paths, targets, scores)
+    read = partial(read_image, reading=reading)
+    find_maps = partial(region_maps, args, checkpoint, model, point.temperature)
+    write_report(
+        output / "report.html",
+        metrics,
+        per_class,
+        paths,
+        targets,
+        scores,
+        find_maps=find_maps,
+        read=read,
+        settings={**cli.plain_settings(args), **checkpoint["settings"]},
+    )
     print(summary(metrics, per_class))
+    if args.tune_thresholds or args.temperature == "fit":
+        origin = {
+            "rule": str(args.tune_thresholds) if args.tune_thresholds else None,
+            "temperature_fitted": args.temperature == "fit",
+            **{key: metrics[key] for key in ("split", "csv_path", "checkpoint")},
+        }
+        write_point(output / THRESHOLDS_FILE, point, classes, origin)
+        print(f"\n{describe_point(point, args.tune_thresholds)} {THRESHOLDS_FILE} keeps them.")
+    if args.regions:
+        write_region_maps(output, filenames, paths, find_maps(paths), classes, read)
     print(f"\nreport.html, metrics.json, per_class.csv and {predictions} are in {output}.")
 
 
@@ -338,12 +409,20 @@ def describe(
     }
 
 
+def readable(pictures: Pictures, reading: Reading) -> Pictures:
+    """The pictures that can be decoded."""
+    problems = decode_problems(pictures.paths, reading)
+    kept = [place for place, problem in enumerate(problems) if problem is None]
+    return Pictures([pictures.names[i] for i in kept], [pictures.paths[i] for i in kept])
+
+
 def predict_pictures(
     args: argparse.Namespace, checkpoint: Checkpoint, model: VoLUNet, output: Path
 ) -> None:
     """Score a folder, a pattern or a list of pictures and write the predictions."""
     classes = class_names(checkpoint, None)
     pictures = find_pictures(args.img_dir)
+    point = operating_point(args, classes)
     total = len(pictures.paths)
     loader = make_score_loader(args, checkpoint, model, pictures.paths, IndexTargets(total))
     device = resolve_device(args.device)
@@ -355,15 +434,24 @@ def predict_pictures(
             amp=resolve_amp(args.amp, device),
             skip_bad=args.skip_bad,
         )
-        result = finish(prediction, pictures.names, classes, path)
+        result = finish(prediction, pictures.names, classes, path, point.scale)
     for sentence in result.failures:
         print(f"Left out: {sentence}")
     shown = 10
+    limits = point.limits(len(classes))
+    limit = "its threshold" if args.thresholds else f"{args.thre:g}"
     for name, row in list(zip(*result.first, strict=True))[:shown]:
-        found = [f"{classes[k]} {row[k]:.2f}" for k in np.argsort(-row) if row[k] > args.thre]
-        print(f"{name}: {', '.join(found) or f'nothing above {args.thre:g}'}")
+        found = [f"{classes[k]} {row[k]:.2f}" for k in np.argsort(-row) if row[k] > limits[k]]
+        print(f"{name}: {', '.join(found) or f'nothing above {limit}'}")
     if result.scored > shown:
         print(f"... and {result.scored - shown} more images")
+    if args.regions:
+        reading = reading_of(args, checkpoint)
+        if result.failures:
+            pictures = readable(pictures, reading)
+        maps = region_maps(args, checkpoint, model, point.temperature, pictures.paths)
+        read = partial(read_image, reading=reading)
+        write_region_maps(output, pictures.names, pictures.paths, maps, classes, read)
     print(f"\nThe scores of {result.scored} images are in {path}.")
 
 

@@ -16,6 +16,7 @@ from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.files import free_space
 from helper_functions.presets import PRESETS
 from helper_functions.stopping import Stopped
+from helper_functions.thresholds import parse_rule
 from models.vdsm import VARIANTS
 
 WRONG_INPUT = 2
@@ -229,6 +230,89 @@ def add_region_flags(group: Any) -> None:
         choices=VARIANTS,
         default="released",
         help="superpixel variant (default: released)",
+    )
+
+
+def grid_size(text: str) -> tuple[int, int]:
+    """A flag type: rows and columns as ``7`` or ``6x8``."""
+    rows, cross, columns = text.partition("x")
+    size = int(rows), int(columns if cross else rows)
+    if min(size) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range, a grid needs cells")
+    return size
+
+
+grid_size.__name__ = "grid such as 7 or 6x8"
+
+
+def temperature(text: str) -> float | str:
+    """A flag type: ``fit`` or a positive number."""
+    if text == "fit":
+        return text
+    value = number(float, 1e-3, 1e3)
+    return value(text)
+
+
+temperature.__name__ = "number or 'fit'"
+
+
+def add_decision_flags(group: Any) -> None:
+    """Flags that turn scores into decisions."""
+    group.add_argument(
+        "--thre", type=number(float, 0, 1), default=0.5, help="decision threshold (default: 0.5)"
+    )
+    group.add_argument(
+        "--tune-thresholds",
+        type=parse_rule,
+        metavar="RULE",
+        help="give every class its best threshold on the scored split and write thresholds.json; "
+        "f1: the best F1; precision=0.9: the best recall at that precision (default: --thre)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=temperature,
+        help="divide logits by this number; fit: by the one that fits the scored split best, "
+        "written to thresholds.json (default: 1)",
+    )
+    group.add_argument(
+        "--thresholds",
+        type=Path,
+        metavar="FILE",
+        help="decide with the thresholds and the temperature of a thresholds.json; "
+        "they replace --thre (default: none)",
+    )
+
+
+def check_decision_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse decision flags that contradict each other or need labels that are not there."""
+    fitted = {
+        "--tune-thresholds": args.tune_thresholds is not None,
+        "--temperature fit": args.temperature == "fit",
+    }
+    for flag, given in fitted.items():
+        if given and args.csv_path is None:
+            parser.error(f"{flag} needs labels: give --csv_path as well")
+    if args.thresholds is not None and (args.tune_thresholds or args.temperature is not None):
+        parser.error(
+            "--thresholds brings thresholds and temperature along: leave out --tune-thresholds and "
+            "--temperature"
+        )
+
+
+def add_map_flags(group: Any) -> None:
+    """Flags of the region maps that ``val.py`` draws."""
+    group.add_argument(
+        "--regions",
+        action="store_true",
+        help="draw which class each region of every picture predicts, and write it as data, in the "
+        "folder 'regions' of the results (default: off)",
+    )
+    group.add_argument(
+        "--superpixel-grid",
+        type=grid_size,
+        metavar="ROWS[xCOLUMNS]",
+        help="cells of the feature map that superpixels are found on, for --regions, --mask-dir "
+        "and the report (default: the checkpoint's)",
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -234,7 +234,11 @@ class Result(NamedTuple):
 
 
 def finish(
-    prediction: Prediction, names: Sequence[str], classes: Sequence[str], path: Path
+    prediction: Prediction,
+    names: Sequence[str],
+    classes: Sequence[str],
+    path: Path,
+    scale: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
 ) -> Result:
     """Join the parts to a file and remove them.
 
@@ -243,6 +247,7 @@ def finish(
         names: Of all pictures.
         classes: Of the scores.
         path: See ``write_prediction_parts``.
+        scale: Turns the scores of the model into those of the result.
 
     Raises:
         UserError: If no picture could be read; nothing is then left behind.
@@ -252,7 +257,7 @@ def finish(
     for part in prediction.parts():
         failures += part.failures
         if first is None and len(part.places):
-            first = [names[place] for place in part.places], part.scores
+            first = [names[place] for place in part.places], scale(part.scores)
     if first is None:
         prediction.discard()
         raise UserError(f"None of the {len(names)} pictures can be read. {failures[0]}")
@@ -260,7 +265,7 @@ def finish(
         path,
         classes,
         (
-            ([names[place] for place in part.places], part.scores)
+            ([names[place] for place in part.places], scale(part.scores))
             for part in prediction.parts()
             if len(part.places)
         ),

@@ -43,17 +43,19 @@ class RegionRecorder(nn.Module):
 
     Args:
         model: The model.
+        grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
     """
 
-    def __init__(self, model: VoLUNet) -> None:
+    def __init__(self, model: VoLUNet, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.model = model
+        self.grid = grid
         self._cells: list[Tensor] = []
         self._top: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of pictures (B, 3, size, size)."""
-        scores = self.model.score_regions(images)
+        scores = self.model.score_regions(images, self.grid)
         self._cells.append(cell_classes(scores).cpu())
         self._top.append(scores.logits.argmax(dim=1).cpu())
         return scores.logits

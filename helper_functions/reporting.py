@@ -146,6 +146,11 @@ def _region_lines(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
+def _threshold_words(threshold: float | list[float]) -> str:
+    """The decision threshold, as the head of a table."""
+    return "at own thresholds" if isinstance(threshold, list) else f"at threshold {threshold:g}"
+
+
 def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
     """The result of a validation for a person to read.
 
@@ -160,7 +165,7 @@ def summary(metrics: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> str:
         f"  by chance         {metrics['chance_mAP']:6.2f}",
         f"  class frequencies {metrics['frequency_mAP']:6.2f}",
         "",
-        f"at threshold {metrics['threshold']:g}    precision  recall     F1",
+        f"{_threshold_words(metrics['threshold']):<20}precision  recall     F1",
         f"mean over classes      {metrics['P_C']:6.2f}  {metrics['R_C']:6.2f}"
         f" {metrics['F_C']:6.2f}   (CF1 {metrics['CF1']:.2f})",
         f"over all decisions     {metrics['P_O']:6.2f}  {metrics['R_O']:6.2f}"

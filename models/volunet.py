@@ -200,8 +200,15 @@ class VoLUNet(nn.Module):
             return means.flatten(0, 1), (sizes > 0).flatten().float()
         return pool_cells(cells, labels), None
 
-    def superpixels(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def superpixels(
+        self, features: Tensor, grid: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Divide a feature map (B, C, H, W) into regions, each cell one if VDSM is off.
+
+        Args:
+            features: The map.
+            grid: Rows and columns of cells to average the map to, whatever training does; regions
+                of a grid of too few cells for VDSM are its cells.
 
         Returns:
             The cells that the regions consist of, (B, C, h, w): the map, subsampled if VDSM sees it
@@ -210,6 +217,10 @@ class VoLUNet(nn.Module):
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
+        if grid is not None:
+            features = average_to_grid(features, *grid)
+            least = self.min_superpixels if self.uses_vdsm(*grid) else grid[0] * grid[1]
+            return features, superpixel_labels(features, least, self.vdsm)
         height, width = features.shape[2:]
         if not self.uses_vdsm(height, width):
             return features, superpixel_labels(features, height * width, self.vdsm)
@@ -218,7 +229,7 @@ class VoLUNet(nn.Module):
         return features, superpixel_labels(features, self.min_superpixels, self.vdsm)
 
     @torch.no_grad()
-    def score_regions(self, images: Tensor) -> RegionScores:
+    def score_regions(self, images: Tensor, grid: tuple[int, int] | None = None) -> RegionScores:
         """Score pictures and their regions in one pass; to be called in evaluation mode.
 
         The regions are those of the Local-NMS loss. Training gives labels for whole pictures only,
@@ -226,12 +237,14 @@ class VoLUNet(nn.Module):
 
         Args:
             images: (B, 3, size, size).
+            grid: Rows and columns of cells that the superpixels are found on; as in training if
+                left out.
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
         features = feature_map(self.backbone, images)
-        cells, labels = self.superpixels(features)
+        cells, labels = self.superpixels(features, grid)
         # Two calls, so that the pooled logits are those of the forward pass to the last bit.
         regions = pool_superpixels(cells, labels)
         return RegionScores(self.head(_pool(features)), labels, self.head(regions))

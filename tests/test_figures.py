@@ -15,11 +15,15 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from helper_functions.checkpoints import save_checkpoint
 from helper_functions.errors import UserError
-from helper_functions.figures import architecture, curves, style, vdsm
+from helper_functions.figures import architecture, curves, region_maps, style, vdsm
 from helper_functions.figures.__main__ import main
-from helper_functions.forest import make_tile
+from helper_functions.forest import CLASSES, make_tile, write_dataset
+from helper_functions.region_maps import RegionMap
+from helper_functions.splits import read_split_table
 from helper_functions.training_log import TrainingLog
+from models import create_model
 from models.vdsm import VARIANTS, position_distance
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -147,7 +151,7 @@ def test_every_cell_of_the_tile_votes_once(variant: str) -> None:
 
 def test_outlines_follow_the_regions() -> None:
     labels = np.array([[0, 0], [0, 1]])
-    assert vdsm._outlines(labels) == [[(1, 1), (1, 2)], [(1, 1), (2, 1)]]
+    assert vdsm.outlines(labels) == [[(1, 1), (1, 2)], [(1, 1), (2, 1)]]
 
 
 def test_the_module_makes_all_figures_and_the_same_bytes_again(
@@ -291,3 +295,50 @@ def test_pictures_can_have_a_palette(tmp_path: Path) -> None:
     with Image.open(path) as picture:
         assert picture.mode == "P"
         assert picture.convert("RGB").getpixel((2, 2)) == (10, 200, 30)
+
+
+# Region maps
+
+
+@pytest.fixture(scope="module")
+def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiles, and a model of their classes that knows nothing, in one folder."""
+    folder = tmp_path_factory.mktemp("forest")
+    write_dataset(folder, tiles=12)
+    torch.manual_seed(0)
+    model = create_model("resnet10t", len(CLASSES), subsampling=True, vdsm="nearest")
+    info = {"classes": list(CLASSES), "image_size": 96, "mean": None, "std": None}
+    content = {"settings": model.settings, "model": model.state_dict(), "args": {}}
+    save_checkpoint(folder / "model.ckpt", {**content, "info": {"task": "x", **info}})
+    return folder
+
+
+def test_region_maps_of_the_first_pictures_with_several_classes(
+    forest: Path, tmp_path: Path
+) -> None:
+    rows = read_split_table(forest / "splits.csv").split("val")
+    expected = [row.filename for row in rows if len(row.labels) > 2][:4]
+    assert region_maps.choose_pictures(forest) == expected
+    for name in ("first.png", "second.png"):
+        region_maps.draw_region_maps(forest / "model.ckpt", forest, tmp_path / name)
+    assert size_of(tmp_path / "first.png") == (1400, 775)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_truth_and_prediction_share_their_colours() -> None:
+    mask = np.array([[0, 0, 1, 1], [0, 0, 4, 1]])  # 4: no class of the model
+    found = RegionMap(np.array([[0, 1]]), np.array([3, 1]), np.array([0.5, 0.5], np.float32))
+    colours = region_maps._colours(mask, found, 4)
+    assert list(colours) == [1, 0, 3]
+    assert len(set(colours.values())) == 3
+    white = Image.new("RGB", (8, 4), (255, 255, 255))
+    pixels = region_maps._tinted(white, mask, colours)
+    assert (pixels[2:, 4:6] == 255).all()
+    assert (pixels[:2, 4:] == pixels[0, 4]).all()
+    assert (pixels[0, 0] != pixels[0, 4]).any()
+
+
+def test_a_forest_without_pictures_to_show_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "splits.csv").write_text("filename,label,split\na.png,['oak'],val\n")
+    with pytest.raises(UserError, match=r"No validation picture in .* has 3 labels; give"):
+        region_maps.choose_pictures(tmp_path)

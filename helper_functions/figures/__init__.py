@@ -1,4 +1,4 @@
-"""The README's figures: the architecture, VDSM step by step, the curves of a run.
+"""The README's figures: the architecture, VDSM step by step, a run's curves, its region maps.
 
 The architecture is SVG text laid out by hand; the others are drawn by matplotlib, without its
 global state. The same input gives the same bytes.

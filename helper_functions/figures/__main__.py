@@ -1,4 +1,7 @@
-"""The command that draws every figure of the README; the curves only if the log is there."""
+"""The command that draws every figure of the README.
+
+The curves are drawn only if the log is there, the region maps if a checkpoint is named.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 from helper_functions.cli import Parser, number, run
 from helper_functions.figures import draw_architecture, draw_curves, draw_vdsm
+from helper_functions.figures.region_maps import draw_region_maps
 from helper_functions.files import make_folder
 
 
@@ -31,11 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--chance", type=number(float, 0, 100), help="mAP of guessing in percent, a base line"
     )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="model of a run on the forest's tiles, for its region maps"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("runs/demo/data"),
+        help="folder of these tiles (default: runs/demo/data)",
+    )
     options = parser.parse_args(arguments)
     folder, log = options.output, options.log
     make_folder(folder)
     draw_architecture(folder / "architecture.svg")
     draw_vdsm(folder / "vdsm.png")
+    if options.checkpoint is not None:
+        draw_region_maps(options.checkpoint, options.data, folder / "regions.png")
     if log.exists():
         draw_curves(log, folder / "demo_curve.png", options.chance)
     else:

@@ -139,7 +139,7 @@ def _draw_votes(axes: Any, density: FloatArray) -> None:
     axes.scatter(columns, rows, s=14, color=INK, zorder=4)
 
 
-def _outlines(labels: IntArray) -> list[list[tuple[int, int]]]:
+def outlines(labels: IntArray) -> list[list[tuple[int, int]]]:
     """The sides of cells at which two regions meet."""
     upright = np.argwhere(labels[:, 1:] != labels[:, :-1]).tolist()
     level = np.argwhere(labels[1:] != labels[:-1]).tolist()
@@ -163,7 +163,7 @@ def _draw_regions(axes: Any, labels: IntArray) -> None:
             axes.text(column + 0.5, row + 0.52, str(rank[label]), **centred)
     for colour, width in ((INK, 3.2), (PAPER, 1.4)):
         axes.add_collection(
-            LineCollection(_outlines(labels), colors=colour, linewidths=width, capstyle="round")
+            LineCollection(outlines(labels), colors=colour, linewidths=width, capstyle="round")
         )
 
 
