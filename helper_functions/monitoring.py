@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from helper_functions.classification import Evaluation
-from helper_functions.datasets import ImageDataset
+from helper_functions.datasets import ImageDataset, NoTargets, make_loader
 from helper_functions.errors import UserError
 from helper_functions.figures import draw_curves
 from helper_functions.figures.style import INK, PALETTE
 from helper_functions.images import ImageError, read_image
+from helper_functions.region_maps import draw_legend, find_region_maps, legend, overlay
+from models import VoLUNet
 from models.kan import KANLinear, WICClassifier
 
 # Called after each epoch with the row of the log and the model that was judged.
@@ -30,6 +32,7 @@ Watcher = Callable[[dict[str, float], nn.Module], None]
 
 _PICTURES = 8
 _CURVES = 6
+_REGION_PICTURES = 4
 
 
 def watch_curves(log: Path, picture: Path) -> Watcher:
@@ -66,7 +69,8 @@ class TensorBoardWatcher:
     """Event files in the folder of a run.
 
     Scalars of the log, the average precision of every class, some training pictures as the model
-    sees them with their labels, and the strongest splines of the KAN head.
+    sees them with their labels, what the regions of some validation pictures predict, and the
+    strongest splines of the KAN head.
 
     Args:
         folder: Where the files go.
@@ -100,6 +104,8 @@ class TensorBoardWatcher:
         if step == 1:
             figure = augmented_pictures(self.train_set, self.classes)
             self.writer.add_image("augmented", _pixels(figure), step, dataformats="HWC")
+        for name, picture in region_pictures(model, self.evaluation, self.classes):
+            self.writer.add_image(f"regions/{name}", picture, step, dataformats="HWC")
         curves = spline_curves(model, self.classes)
         if curves is not None:
             self.writer.add_image("splines", _pixels(curves), step, dataformats="HWC")
@@ -129,6 +135,24 @@ def augmented_pictures(train_set: ImageDataset, classes: Sequence[str]) -> Figur
         names = [classes[k] for k in train_set.targets[index].nonzero().flatten().tolist()]
         axis.set_title(", ".join(names) or "(none)", fontsize=8, color=INK, wrap=True)
     return figure
+
+
+def region_pictures(
+    model: nn.Module, evaluation: Evaluation, classes: Sequence[str]
+) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    """The first validation pictures under what their regions predict: file names and pixels."""
+    whole = evaluation.loader.dataset
+    if not (isinstance(model, VoLUNet) and isinstance(whole, ImageDataset)):
+        return
+    paths = whole.paths[:_REGION_PICTURES]
+    few = ImageDataset(
+        paths, NoTargets(len(paths)), whole.transform, cache=whole.cache, reading=whole.reading
+    )
+    loader = make_loader(few, batch_size=len(paths), workers=0)
+    maps = find_region_maps(model, loader, evaluation.device, evaluation.amp)
+    for path, found in zip(paths, maps, strict=True):
+        drawn = overlay(read_image(path, few.reading), found, classes, side=640)
+        yield path.name, np.asarray(draw_legend(drawn, legend(found, classes)))
 
 
 @torch.no_grad()

@@ -119,6 +119,9 @@ def test_a_run_can_be_watched_stopped_early_and_tested(
     assert logged == pytest.approx([float(row["val_mAP"]) for row in log], rel=1e-6)
     assert {"augmented", "splines"} <= set(tags["images"])
     assert len(events.Images("splines")) == len(log)
+    regions = [tag for tag in tags["images"] if tag.startswith("regions/picture_")]
+    assert len(regions) == 4
+    assert all(len(events.Images(tag)) == len(log) for tag in regions)
     assert (output / "curves.png").is_file()
 
 
