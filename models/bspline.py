@@ -62,35 +62,37 @@ class ChannelBases:
         knots = grid.shape[1]
         self.order = spline_order
         self.count = knots - spline_order - 1
-        self.knots = grid.T.unsqueeze(-1)
-        # reciprocals[p][j] = 1 / (t_{j+p} - t_j), so that degree p multiplies and never divides.
-        self.reciprocals = [
-            (self.knots[degree:] - self.knots[: knots - degree]).reciprocal()
+        planes = grid.T.unsqueeze(-1)
+        self._knots = planes.split(channels, dim=1)
+        # [p][block][j] is 1 / (t_{j+p} - t_j), so that degree p multiplies and never divides.
+        self._reciprocals = [
+            (planes[degree:] - planes[: knots - degree]).reciprocal().split(channels, dim=1)
             for degree in range(spline_order + 1)
         ]
-        self._offsets = grid.new_empty(knots, channels, rows)
-        self._levels = (
-            grid.new_empty(knots - 1, channels, rows),
-            grid.new_empty(knots - 1, channels, rows),
-        )
+        # One allocation each; the last block may be smaller than the others.
+        self._buffers = [
+            grid.new_empty(size, channels, rows) for size in (knots, knots - 1, knots - 1)
+        ]
         self._bases = grid.new_empty(channels, self.count, rows)
 
-    def __call__(self, x: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
-        """Expand the channels from ``start`` on.
+    def __call__(self, x: Tensor, block: int) -> tuple[Tensor, Tensor | None]:
+        """Expand the channels of a block.
 
         Args:
             x: (channels, rows), contiguous.
-            start: Number of the first channel.
+            block: Its number.
 
         Returns:
             Bases (channels, bases, rows), and the quotients S of the highest degree,
             (bases + 1, channels, rows), for ``slope``; ``None`` for degree 0. Both are buffers that
             the next call overwrites.
         """
-        channels = slice(start, start + len(x))
-        offsets = torch.sub(x, self.knots[:, channels], out=self._offsets[:, : len(x)])
-        buffers = [level[:, : len(x)] for level in self._levels]
-        bases = self._bases[: len(x)]
+        if len(x) < len(self._bases):
+            self._buffers = [buffer[:, : len(x)] for buffer in self._buffers]
+            self._bases = self._bases[: len(x)]
+        offsets, *buffers = self._buffers
+        bases = self._bases
+        torch.sub(x, self._knots[block], out=offsets)
         planes = bases.transpose(0, 1)  # one for each basis
         if self.order == 0:
             planes.copy_((offsets[:-1] >= 0) & (offsets[1:] < 0))
@@ -101,12 +103,12 @@ class ChannelBases:
         else:
             # Degree 1 has no jumps, so it needs no comparisons: with the position within interval
             # j clamped to 0..1, c_j, the hat over intervals j and j + 1 is c_j - c_{j+1}.
-            positions = torch.mul(offsets[:-1], self.reciprocals[1][:, channels], out=buffers[1])
+            positions = torch.mul(offsets[:-1], self._reciprocals[1][block], out=buffers[1])
             positions.clamp_(0, 1)
             quotients = torch.sub(positions[:-1], positions[1:], out=buffers[0][:-1])
             first = 2
         for degree in range(first, self.order + 1):
-            quotients.mul_(self.reciprocals[degree][:, channels])
+            quotients.mul_(self._reciprocals[degree][block])
             count = len(quotients) - 1
             last = degree == self.order
             basis = planes if last else buffers[1][:count]
@@ -125,7 +127,7 @@ class ChannelBases:
             gradient: (channels, bases, rows).
         """
         count = self.count
-        other = self._offsets[:count, : quotients.shape[1]]
+        other = self._buffers[0][:count]
         torch.sub(quotients[:-1], quotients[1:], out=other)
         other.mul_(gradient.transpose(0, 1))
         return other.sum(0).mul_(self.order)

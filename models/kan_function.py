@@ -31,7 +31,7 @@ from models.bspline import ChannelBases
 
 # Numbers in each buffer of a block of channels. A processor's buffers should stay in its cache; a
 # GPU wants few and large operations.
-BLOCK_NUMBERS = {"cpu": 2**18, "other": 2**24}
+BLOCK_NUMBERS = {"cpu": 2**19, "other": 2**24}
 FEWEST_CHANNELS = 8
 
 
@@ -55,15 +55,15 @@ class _Blocks:
         self.weight = spline_weight
         self.scaler = spline_scaler
         self.bases = ChannelBases(grid, order, size, rows)
-        self.starts = range(0, channels, size)
         self.size = size
         self._scaled = spline_weight.new_empty(outputs * size * spline_weight.shape[2])
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """Channels of a block, their bases (channels * bases, rows), and what ``slope`` needs."""
-        for start in self.starts:
-            bases, quotients = self.bases(self.x[start : start + self.size], start)
-            yield slice(start, start + len(bases)), bases.flatten(0, 1), quotients
+        for block, x in enumerate(self.x.split(self.size)):
+            bases, quotients = self.bases(x, block)
+            start = block * self.size
+            yield slice(start, start + len(x)), bases.flatten(0, 1), quotients
 
     def scaled_weight(self, channels: slice) -> Tensor:
         """Spline weights of some channels times their scalers, (out, channels * bases)."""

@@ -41,12 +41,16 @@ def hardware() -> str:
     return ", ".join(parts)
 
 
-def interleaved(callables: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    callables: dict[str, Callable[[], object]], rounds: int, before: int = 0
+) -> dict[str, list[float]]:
     """Call all in turns, ``rounds`` times, after one round to warm up that does not count.
 
     Args:
         callables: By name; what runs on CUDA is waited for.
-        rounds: Calls of each.
+        rounds: Timed calls of each.
+        before: Calls of the same just before each timed one: a step of a training follows its like,
+            and finds caches and freed memory as that has left them.
 
     Returns:
         Seconds of each call, by name, in the order of the rounds.
@@ -54,6 +58,8 @@ def interleaved(callables: dict[str, Callable[[], object]], rounds: int) -> dict
     seconds: dict[str, list[float]] = {name: [] for name in callables}
     for turn in range(rounds + 1):
         for name, function in callables.items():
+            for _ in range(before):
+                function()
             started = time.perf_counter()
             function()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -53,7 +53,7 @@ def main() -> None:
         features = feature_maps(options.batch, options.channels, side)
         ways = {f"{variant}, plain": plain_vdsm(features, variant) for variant in VARIANTS}
         ways |= {variant: vdsm(features, variant) for variant in VARIANTS}
-        seconds = interleaved(ways, options.rounds)
+        seconds = interleaved(ways, options.rounds, before=2)
         for variant in VARIANTS:
             title = f"VDSM {side} x {side}, {variant}"
             report(title, seconds, f"{variant}, plain", variant)
@@ -69,6 +69,7 @@ def main() -> None:
                 "ours": head(features, model, targets),
             },
             options.rounds,
+            before=2,
         )
         report(f"VDSM, head and losses, {classes} classes", seconds, "plain", "ours")
 
