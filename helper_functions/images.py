@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from helper_functions.bands import Reading, ReadingError, to_eight_bits
 from helper_functions.errors import UserError
+from helper_functions.png import decode_plain_png
 from helper_functions.tiff import check_tiff, is_faithful, is_tiff, read_tiff
 
 IMAGE_EXTENSIONS = frozenset(
@@ -166,10 +167,14 @@ def _decode(path: Path, reading: Reading) -> Image.Image:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise ImageError(path, "it is empty (0 bytes)")
+        plain = decode_plain_png(file)
+        if plain is not None:
+            return _ordered(plain, reading)
         try:
             with Image.open(file) as image:
                 if is_faithful(image, reading):
-                    return _upright(_to_rgb(image, reading), _orientation(image))
+                    decoded = _decoded_by_pillow(image, reading)
+                    return _upright(_ordered(decoded, reading), _orientation(image))
         except UnidentifiedImageError:
             file.seek(0)
             if not is_tiff(file):
@@ -178,8 +183,8 @@ def _decode(path: Path, reading: Reading) -> Image.Image:
         return _upright(*read_tiff(file, reading))
 
 
-def _to_rgb(image: Image.Image, reading: Reading) -> Image.Image:
-    """Decode an opened picture and convert it."""
+def _decoded_by_pillow(image: Image.Image, reading: Reading) -> Image.Image:
+    """Decode an opened picture and convert it to RGB."""
     image.load()
     # Else Pillow carries the transparent colour along to RGB, with a warning for palettes.
     image.info.pop("transparency", None)
@@ -187,7 +192,11 @@ def _to_rgb(image: Image.Image, reading: Reading) -> Image.Image:
         # More than 8 bits, which Pillow's own convert would clip at 255.
         values = to_eight_bits(np.asarray(image), reading.value_range)
         image = Image.fromarray(values)
-    rgb = image.convert("RGB")
+    return image.convert("RGB")
+
+
+def _ordered(rgb: Image.Image, reading: Reading) -> Image.Image:
+    """The bands of a picture in the order that is asked for."""
     if reading.numbers is None:
         return rgb
     if max(reading.numbers) > 3:

@@ -63,10 +63,10 @@ class ChannelBases:
         self.order = spline_order
         self.count = knots - spline_order - 1
         planes = grid.T.unsqueeze(-1)
-        self._knots = planes.split(channels, dim=1)
+        self._knots = torch.split(planes, channels, dim=1)
         # [p][block][j] is 1 / (t_{j+p} - t_j), so that degree p multiplies and never divides.
         self._reciprocals = [
-            (planes[degree:] - planes[: knots - degree]).reciprocal().split(channels, dim=1)
+            torch.split((planes[degree:] - planes[: knots - degree]).reciprocal(), channels, dim=1)
             for degree in range(spline_order + 1)
         ]
         # One allocation each; the last block may be smaller than the others.

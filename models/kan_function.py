@@ -60,7 +60,7 @@ class _Blocks:
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """Channels of a block, their bases (channels * bases, rows), and what ``slope`` needs."""
-        for block, x in enumerate(self.x.split(self.size)):
+        for block, x in enumerate(torch.split(self.x, self.size)):
             bases, quotients = self.bases(x, block)
             start = block * self.size
             yield slice(start, start + len(x)), bases.flatten(0, 1), quotients

@@ -7,12 +7,15 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from helper_functions.errors import UserError
 from helper_functions.images import IMAGE_EXTENSIONS, ImageError, find_images, read_image
+from helper_functions.png import decode_plain_png
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -408,3 +411,43 @@ def test_extensions_are_ones_that_pillow_opens() -> None:
     formats = Image.registered_extensions()
     unreadable = {suffix for suffix in IMAGE_EXTENSIONS if formats.get(suffix) not in Image.OPEN}
     assert not unreadable - {".avif", ".jp2"}  # These two depend on how Pillow was built.
+
+
+@pytest.mark.parametrize("save", [{}, {"compress_level": 0}, {"optimize": True}])
+def test_the_fast_way_of_plain_pngs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", **save)
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.open", None)  # Pillow has no part in it
+        assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(pixels))
+    content = (tmp_path / "a.png").read_bytes()
+    for length in range(1, len(content) - 13, 83):
+        (tmp_path / "cut.png").write_bytes(content[:length])
+        assert refusal(tmp_path / "cut.png")
+
+
+def test_pngs_of_other_kinds_take_the_slow_way(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    rgb = Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8))
+    frames = [Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8)) for _ in range(2)]
+    rgb.save(tmp_path / "key.png", transparency=(1, 2, 3))
+    rgb.save(tmp_path / "animated.png", save_all=True, append_images=frames)
+    rgb.convert("RGBA").save(tmp_path / "alpha.png")
+    text = PngInfo()
+    text.add_text("Comment", "none")
+    rgb.save(tmp_path / "text.png", pnginfo=text)
+    for path in tmp_path.iterdir():
+        with path.open("rb") as file:
+            assert decode_plain_png(file) is None, path
+        assert np.array_equal(np.asarray(read_image(path)), np.asarray(rgb)), path
+
+
+def test_deep_pngs_take_the_slow_way(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(7).integers(0, 65536, (6, 5, 3), dtype=np.uint16)
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels))
+    with Image.open(tmp_path / "deep.png") as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(np.asarray(read_image(tmp_path / "deep.png")), np.asarray(expected))
