@@ -179,3 +179,9 @@ def test_bad_training_pictures_are_skipped_up_to_a_number(
     done = run_here("train.py", *arguments, "--max-bad-images", 1)
     assert done.status == 0, done.errors
     assert "Skipped: Cannot read the image" in done.errors
+
+
+def test_names_cannot_speak_to_the_terminal() -> None:
+    assert str(UserError("It reads 'a\x1b[2J\n\u2028b\udc80é'.")) == (
+        r"It reads 'a\x1b[2J\n\u2028b\udc80é'."
+    )
