@@ -7,6 +7,7 @@ sees what it would have seen.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -33,6 +34,9 @@ from helper_functions.transforms import Normalise, Resize
 # What a sampler asks a data set for: epoch, index and, if the epoch has shown the picture before,
 # how many times.
 Key = tuple[int, ...]
+
+# Parameters of mallopt(3).
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 class Transform(Protocol):
@@ -302,13 +306,19 @@ def collate(items: list[Item | ImageError], normalise: Normalise) -> Batch:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the memory of one picture for the next.
+    """Let the C library keep the memory of one picture or step for the next.
 
-    glibc gives large blocks back to the system as soon as they are freed, and fetching new ones
-    page by page can take as long as decoding. Freeing one block raises the threshold for that to
-    its size, up to 32 MiB (mallopt(3), M_MMAP_THRESHOLD). Other C libraries are not affected.
+    glibc gives large blocks, and what is free at the end of its heap, back to the system at once;
+    fetching them anew, page by page, can take as long as the work itself. So blocks of up to 32 MiB
+    (the most that it allows) come from the heap, and up to 1 GiB of it stays. Other C libraries are
+    left alone.
     """
-    np.empty(31 * 2**20, np.uint8)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_MMAP_THRESHOLD, 32 * 2**20)
+    mallopt(_TRIM_THRESHOLD, 2**30)
 
 
 def _start_worker(_worker: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import email.utils
 import io
+import signal
 import threading
 import time
 from collections import Counter
@@ -278,6 +279,15 @@ def test_a_server_that_asks_for_hours_is_left_alone(server: Server, tmp_path: Pa
     assert sum(server.asked.values()) == 1
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background and the shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 def test_an_interrupted_download_leaves_whole_pictures_and_goes_on(
     server: Server, tmp_path: Path
 ) -> None:
