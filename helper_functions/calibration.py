@@ -12,7 +12,6 @@ counts as -104 or 17.3, the last ones that float32 tells apart from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,18 +52,13 @@ def scale_scores(scores: ScoreArray, temperature: float) -> ScoreArray:
     return scaled
 
 
-def _blocks(targets: TargetArray, scores: ScoreArray) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Logits and targets, some rows at a time."""
-    rows = max(1, _BLOCK // scores.shape[1])
-    for start in range(0, len(scores), rows):
-        block = slice(start, start + rows)
-        yield logits_of(scores[block]), targets[block].astype(np.float64)
-
-
 def _slopes(targets: TargetArray, scores: ScoreArray, inverse: float) -> tuple[float, float]:
     """First and second derivative of the summed cross-entropy by 1 / T."""
     first = second = 0.0
-    for z, y in _blocks(targets, scores):
+    rows = max(1, _BLOCK // scores.shape[1])
+    for start in range(0, len(scores), rows):
+        block = slice(start, start + rows)
+        z, y = logits_of(scores[block]), targets[block].astype(np.float64)
         p = _sigmoid(inverse * z)
         first += float(((p - y) * z).sum())
         second += float((p * (1 - p) * z * z).sum())
@@ -98,12 +92,6 @@ def fit_temperature(targets: TargetArray, scores: ScoreArray) -> float:
             break
         inverse = following
     return float(np.clip(1 / inverse, LOWEST, HIGHEST))
-
-
-def cross_entropy(targets: TargetArray, scores: ScoreArray) -> float:
-    """Mean binary cross-entropy of all labels, in nats."""
-    total = sum(float((np.logaddexp(0, z) - y * z).sum()) for z, y in _blocks(targets, scores))
-    return total / scores.size
 
 
 class Reliability(NamedTuple):

@@ -227,19 +227,6 @@ def pool_cells(cells: Tensor, labels: Tensor) -> Tensor:
     return sums / size[:, None]
 
 
-def region_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean raw feature of every region, padded to one row per cell.
-
-    Args:
-        features: (B, C, h, w); gradients reach it.
-        labels: int64 (B, h, w), 0..n-1 for each image.
-
-    Returns:
-        means float32 (B, N, C) and sizes (B, N), see ``pad_regions``.
-    """
-    return pad_regions(cell_vectors(features), labels)
-
-
 def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
     """Mean raw feature of every region.
 
