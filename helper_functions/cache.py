@@ -1,8 +1,8 @@
 """A folder of decoded, resized pictures, so that every picture is decoded once and not every epoch.
 
 One file a picture, in two levels of folders. A file is written under another name and then renamed,
-and carries a checksum that every reading checks. Whatever is wrong with it, the picture is read from
-its source again: a cache may save time, and that is all it may do.
+and carries a checksum, without which it is not used. Whatever is wrong with it, the picture is read
+from its source again: a cache may save time, and that is all it may do.
 """
 
 from __future__ import annotations
@@ -125,23 +125,22 @@ class PictureCache:
 
 def _load(entry: Path, key: bytes, side: int) -> Image.Image | None:
     """The picture of an entry; ``None`` if there is none, or it is out of date or damaged."""
-    length = HEADER.size + side * side * 3
+    length = side * side * 3
     try:
         # Of so small a file a copy takes less time than mapping its pages into memory.
         with entry.open("rb", buffering=0) as file:
-            content = memoryview(file.read(length + 1))
+            header, pixels = file.read(HEADER.size), file.read(length + 1)
     except OSError:
         return None
-    if len(content) != length:
+    if len(pixels) != length:
         return None
-    magic, found, checksum = HEADER.unpack_from(content)
-    pixels = content[HEADER.size :]
+    magic, found, checksum = HEADER.unpack(header)
     if magic != MAGIC or found != key or checksum != _checksum(key, pixels):
         return None
     return Image.frombytes("RGB", (side, side), pixels)
 
 
-def _checksum(key: bytes, pixels: bytes | memoryview) -> int:
+def _checksum(key: bytes, pixels: bytes) -> int:
     """CRC-32 of an entry; sure to find any damage within four bytes."""
     # zlib's, ten times as fast: libdeflate uses the processor's carry-less multiplication.
     checksum: int = imagecodecs.deflate_crc32(pixels, imagecodecs.deflate_crc32(key))

@@ -288,10 +288,9 @@ def _values(image: Image.Image) -> npt.NDArray[np.uint8]:
     return values.reshape(image.height, image.width, 4)
 
 
-def _picture(values: npt.NDArray[np.uint8]) -> Image.Image:
-    """Make a picture again of what `_values` returned."""
-    height, width, _ = values.shape
-    return Image.frombytes("RGB", (width, height), values.tobytes(), "raw", "RGBX")
+def _picture(values: npt.NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
+    """Make a picture of width and height `size` of what `_values` returned."""
+    return Image.frombytes("RGB", size, values, "raw", "RGBX")
 
 
 # The operations of RandAugment. Each takes the picture, its magnitude and the source of its signs.
@@ -322,23 +321,29 @@ def _shear(image: Image.Image, slope: float) -> Image.Image:
     width, height = image.size
     shift = slope * (np.arange(height)[:, None] + 0.5)
     whole = np.floor(shift).astype(np.intp)
+    pixels = _values(image).view(np.uint32)[..., 0]
     # Beyond the border its pixels repeat, as far as any row reaches.
     reach = int(np.abs(whole).max()) + 2
-    pixels = np.pad(_values(image).view(np.uint32)[..., 0], ((0, 0), (reach, reach)), "edge")
-    # Four neighbours of every pixel lie side by side, from one pixel to the left on.
-    rows = sliding_window_view(pixels, width + 3, axis=1)
-    nearby = rows[np.arange(height), whole[:, 0] + reach - 1].view(np.uint8).astype(np.float32)
-    taps = sliding_window_view(nearby, 4 * width, axis=1)[:, ::4]
+    wide = np.empty((height, reach + width + reach), np.uint32)
+    wide[:, :reach] = pixels[:, :1]
+    wide[:, reach:-reach] = pixels
+    wide[:, -reach:] = pixels[:, -1:]
+    # Of each row all that it needs; the four neighbours of every pixel lie side by side.
+    nearby = sliding_window_view(wide, width + 3, axis=1)[
+        np.arange(height), whole[:, 0] + reach - 1
+    ]
+    taps = sliding_window_view(nearby.view(np.uint8).astype(np.float32), 4 * width, axis=1)[:, ::4]
     # Keys' cubic convolution (IEEE TASSP 29, 1981) with a = -1, as in Pillow.
     d = (shift - whole).astype(np.float32)
     weights = (2 * d**2 - d - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2)
     values = np.einsum("yt,ytx->yx", np.hstack(weights), taps)
     # Pillow cuts the fraction off; a whole number must not be lost to rounding.
-    levels = (values + np.float32(1e-4)).astype(np.int16).clip(0, 255).astype(np.uint8)
-    result = levels.view(np.uint32)
+    values += np.float32(1e-4)
+    result = values.astype(np.int16).clip(0, 255).astype(np.uint8)
     source = np.arange(width) + 0.5 + shift
-    result[(source < 0) | (source >= width)] = np.array((*GREY, 0), np.uint8).view(np.uint32)
-    return _picture(levels.reshape(height, width, 4))
+    outside = (source < 0) | (source >= width)
+    result.view(np.uint32)[outside] = np.array((*GREY, 0), np.uint8).view(np.uint32)
+    return _picture(result, image.size)
 
 
 def _translate_x(image: Image.Image, share: float, rng: random.Random) -> Image.Image:
@@ -384,7 +389,7 @@ def _smooth(image: Image.Image) -> Image.Image:
     rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
     sums = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * pixels[1:-1, 1:-1]
     smooth[1:-1, 1:-1] = (sums + 6) // 13  # rounds: the weights of the kernel are 1 and 5
-    return _picture(smooth)
+    return _picture(smooth, image.size)
 
 
 def _brightness(image: Image.Image, amount: float, rng: random.Random) -> Image.Image:
@@ -394,13 +399,13 @@ def _brightness(image: Image.Image, amount: float, rng: random.Random) -> Image.
 
 def _posterize(image: Image.Image, bits: float, _rng: random.Random) -> Image.Image:
     """Keep the highest bits of each channel, their number rounded."""
-    return _picture(_values(image) & np.uint8(256 - 2 ** (8 - round(bits))))
+    return _picture(_values(image) & np.uint8(256 - 2 ** (8 - round(bits))), image.size)
 
 
 def _solarize(image: Image.Image, threshold: float, _rng: random.Random) -> Image.Image:
     """Invert all values from the threshold on."""
     values = _values(image)
-    return _picture(values ^ np.uint8(255) * (values >= math.ceil(threshold)))
+    return _picture(values ^ np.uint8(255) * (values >= math.ceil(threshold)), image.size)
 
 
 def _autocontrast(image: Image.Image, _magnitude: float, _rng: random.Random) -> Image.Image:
