@@ -87,7 +87,7 @@ class PictureCache:
         place = hashlib.sha256(os.fsencode(path.absolute()))
         place.update(f"\0{READING} Pillow {PIL.__version__} {resize} {reading}".encode())
         name = place.hexdigest()
-        entry = self.folder / name[:2] / name[2:4] / name[4:]
+        entry = Path(f"{self.folder}/{name[:2]}/{name[2:4]}/{name[4:]}")
         place.update(f"\0{source.st_size} {source.st_mtime_ns}".encode())
         key = place.digest()
         image = _load(entry, key, resize.side)
