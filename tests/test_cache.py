@@ -9,6 +9,7 @@ import pickle
 import shutil
 import signal
 import time
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -196,6 +197,12 @@ def test_any_damaged_byte_is_found_and_mended(
         np.testing.assert_array_equal(pixels(cache.read(path, resize)), wanted)
         assert entry.read_bytes() == good
     assert len(decoded) == 1 + len(good)
+
+
+def test_the_checksum_is_the_crc_of_key_and_pixels(cache: PictureCache, tmp_path: Path) -> None:
+    content = entry_of(cache, draw(tmp_path / "a.png"), Resize(SIDE)).read_bytes()
+    _, key, checksum = HEADER.unpack_from(content)
+    assert checksum == zlib.crc32(key + content[HEADER.size :])
 
 
 @pytest.mark.parametrize("length", [0, 1, HEADER.size - 1, HEADER.size, HEADER.size + 100, -1])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
 from torch import Tensor
 
+from helper_functions.cache import PictureCache
 from helper_functions.datasets import (
     Batch,
     EpochSampler,
@@ -26,6 +29,9 @@ from helper_functions.datasets import (
 from helper_functions.errors import UserError
 from helper_functions.splits import Sample
 from helper_functions.transforms import EvalTransform, TrainTransform
+
+# torchvision ships no types, so it is imported by name.
+to_tensor = importlib.import_module("torchvision.transforms.functional").to_tensor
 
 SAMPLES = [
     Sample("a.png", ("x",), "train", 2),
@@ -135,6 +141,21 @@ def test_batches_become_normalised_floats_on_their_device(tmp_path: Path, worker
         torch.testing.assert_close(image, expected.view(3, 1, 1).expand(3, 16, 16))
     again = batch.to(torch.device("cpu"))  # what is float already stays as it is
     assert torch.equal(again.images, batch.images)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_model_gets_what_torchvision_makes_of_a_picture(tmp_path: Path, cached: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, pixels in zip(paths, values, strict=True):
+        Image.fromarray(pixels).save(path)
+    cache = PictureCache(tmp_path / "cache") if cached else None
+    dataset = ImageDataset(paths, NoTargets(3), EvalTransform(16), cache=cache)
+    for _ in range(2):
+        (batch,) = make_loader(dataset, batch_size=3, workers=0)
+        images = batch.to(torch.device("cpu")).images
+        assert images.is_contiguous()
+        assert torch.equal(images, torch.stack([to_tensor(pixels) for pixels in values]))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back so")

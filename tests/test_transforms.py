@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pickle
 import random
 from collections import Counter
@@ -12,7 +13,7 @@ import numpy as np
 import PIL
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from helper_functions import transforms
@@ -356,6 +357,41 @@ def test_solarize(index: int) -> None:
 
 def test_invert() -> None:
     assert_outcomes("invert", ramp(), 5, [255 - array(ramp())])
+
+
+@pytest.mark.parametrize("size", [(30, 20), (224, 224), (1, 1), (2, 5)])
+@pytest.mark.parametrize("index", range(1, 10))
+def test_operations_on_single_values_equal_pillows(size: tuple[int, int], index: int) -> None:
+    image = noise(*size)
+    bits, threshold = (POLICY[name][1][index] for name in ("posterize", "solarize"))
+    expected = {
+        "posterize": ImageOps.posterize(image, round(bits)),
+        "solarize": ImageOps.solarize(image, math.ceil(threshold)),
+        "invert": ImageOps.invert(image),
+        "equalize": ImageOps.equalize(image),
+    }
+    for name, wanted in expected.items():
+        assert_outcomes(name, image, index, [array(wanted)])
+
+
+@pytest.mark.parametrize("size", [(30, 20), (224, 224), (1, 1)])
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        [(0, 255), (0, 255), (0, 255)],  # nothing to stretch
+        [(0, 254), (0, 255), (1, 255)],
+        [(7, 7), (0, 0), (255, 255)],  # a single value
+        [(7, 8), (0, 1), (254, 255)],
+        [(3, 250), (40, 101), (99, 255)],
+    ],
+)
+def test_autocontrast_equals_pillows(size: tuple[int, int], ranges: list[tuple[int, int]]) -> None:
+    bands = [
+        band.point([round(low + level * (high - low) / 255) for level in range(256)])
+        for band, (low, high) in zip(noise(*size).split(), ranges, strict=True)
+    ]
+    image = Image.merge("RGB", bands)
+    assert_outcomes("autocontrast", image, 5, [array(ImageOps.autocontrast(image))])
 
 
 def blends(flat: np.ndarray, image: Image.Image, index: int) -> list[np.ndarray]:
