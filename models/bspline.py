@@ -45,6 +45,25 @@ def bspline_basis(x: Tensor, grid: Tensor, spline_order: int) -> Tensor:
     return basis
 
 
+def firing_bases(x: Tensor, grid: Tensor, spline_order: int) -> slice:
+    """Which bases can be other than 0 at some input; at least one, and all if one is not a number.
+
+    The features that a ReLU leaves are never below 0, and two of the default grid's eight bases
+    end before it.
+
+    Args:
+        x: Of any shape; the host waits for it.
+        grid: (in, knots), ascending.
+        spline_order: Degree.
+    """
+    bases = grid.shape[1] - spline_order - 1
+    low, high = x.aminmax()
+    passed = int((grid.amax(dim=0) <= low).sum())  # knots that no input is below
+    reached = grid.shape[1] - int((grid.amin(dim=0) > high).sum())
+    first = min(max(passed - spline_order - 2, 0), bases - 1)
+    return slice(first, max(min(reached, bases), first + 1))
+
+
 class ChannelBases:
     """Bases and slopes of some channels at a time, in buffers that the next channels reuse.
 

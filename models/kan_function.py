@@ -9,9 +9,10 @@ so its gradients, with g = dL/dy, are sums over the rows r of
     dL/dw_oib = s_oi * sum_r g_ro B_ib(x_ri),    dL/ds_oi = sum_b w_oib * sum_r g_ro B_ib(x_ri),
     dL/dx_ri = sum_b B'_ib(x_ri) * sum_o g_ro w_oib s_oi + the part through SiLU.
 
-Every sum over channels falls into blocks of channels. Only one block's bases and scaled weights
-exist at a time; the backward pass computes them again rather than keeping them, and writes each
-block's gradients where they belong. What is kept between the passes is the input alone.
+Every sum over channels falls into blocks of channels (``models.kan_blocks``). Only one block's
+bases and scaled weights exist at a time; the backward pass computes them again rather than keeping
+them, and writes each block's gradients where they belong. What is kept between the passes is the
+input alone. On a processor, bases that are 0 at every input are left out of all products.
 
 Both passes are operators that ``torch.compile`` calls and does not look into. Second derivatives,
 ``vmap`` and a gradient of the grid do not exist: each is refused with a sentence.
@@ -19,60 +20,13 @@ Both passes are operators that ``torch.compile`` calls and does not look into. S
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.bspline import ChannelBases
-
-# Numbers in each buffer of a block of channels. A processor's buffers should stay in its cache; a
-# GPU wants few and large operations.
-BLOCK_NUMBERS = {"cpu": 2**19, "other": 2**24}
-FEWEST_CHANNELS = 8
-
-
-def block_size(rows: int, outputs: int, channels: int, knots: int, device: torch.device) -> int:
-    """Channels of a block, so that all blocks are of about equal size."""
-    numbers = BLOCK_NUMBERS["cpu" if device.type == "cpu" else "other"]
-    size = max(numbers // (knots * (rows + outputs)), FEWEST_CHANNELS)
-    return math.ceil(channels / math.ceil(channels / size))
-
-
-class _Blocks:
-    """Walks through the channels of a layer, block by block, in buffers made once."""
-
-    def __init__(
-        self, x: Tensor, grid: Tensor, spline_weight: Tensor, spline_scaler: Tensor, order: int
-    ) -> None:
-        rows, channels = x.shape
-        outputs = len(spline_weight)
-        size = block_size(rows, outputs, channels, grid.shape[1], x.device)
-        self.x = x.T.contiguous()
-        self.weight = spline_weight
-        self.scaler = spline_scaler
-        self.bases = ChannelBases(grid, order, size, rows)
-        self.size = size
-        self._scaled = spline_weight.new_empty(outputs * size * spline_weight.shape[2])
-
-    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
-        """Channels of a block, their bases (channels * bases, rows), and what ``slope`` needs."""
-        for block, x in enumerate(torch.split(self.x, self.size)):
-            bases, quotients = self.bases(x, block)
-            start = block * self.size
-            yield slice(start, start + len(x)), bases.flatten(0, 1), quotients
-
-    def scaled_weight(self, channels: slice) -> Tensor:
-        """Spline weights of some channels times their scalers, (out, channels * bases)."""
-        weight = self.weight[:, channels]
-        scaled = self._scaled[: weight.numel()].view(weight.shape)
-        # Spread the scalers first: a product with a broadcast last dimension is several times
-        # slower than copying and multiplying.
-        scaled.copy_(self.scaler[:, channels].unsqueeze(-1).expand_as(weight))
-        return scaled.mul_(weight).flatten(1)
+from models.kan_blocks import make_blocks
 
 
 @torch.library.custom_op("volunet::kan_linear", mutates_args=())
@@ -86,8 +40,8 @@ def _kan_linear(
 ) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         y = base_weight @ F.silu(x).T
-        blocks = _Blocks(x, grid, spline_weight, spline_scaler, spline_order)
-        for channels, bases, _ in blocks:
+        blocks = make_blocks(x, grid, spline_weight, spline_scaler, spline_order)
+        for channels, bases in blocks:
             y.addmm_(blocks.scaled_weight(channels), bases)
         return y.T.contiguous()
 
@@ -128,24 +82,18 @@ def _kan_linear_backward(
             of_x.copy_(torch.ops.aten.silu_backward(of_x, x))
         if not (needed[0] or needed[2] or needed[3]):
             return of_x, of_base, of_weight, of_scaler
-        blocks = _Blocks(x, grid, spline_weight, spline_scaler, spline_order)
-        product = torch.empty_like(blocks._scaled)
-        for channels, bases, quotients in blocks:
-            weight, scaler = spline_weight[:, channels], spline_scaler[:, channels]
-            if needed[0] and quotients is not None:
+        blocks = make_blocks(x, grid, spline_weight, spline_scaler, spline_order)
+        through_bases = x.new_empty(x.shape[1], len(x)) if needed[0] else None
+        for channels, bases in blocks:
+            if through_bases is not None:
                 of_bases = blocks.scaled_weight(channels).T @ turned
-                of_bases = of_bases.view(*weight.shape[1:], len(x))
-                slope = blocks.bases.slope(quotients, of_bases)
-                of_x[:, channels] += slope.T
-            if not (needed[2] or needed[3]):
-                continue
-            of_scaled = product[: weight.numel()].view(weight.shape)
-            torch.mm(turned, bases.T, out=of_scaled.flatten(1))
-            if needed[2]:
-                part = of_weight[:, channels]
-                part.copy_(scaler.unsqueeze(-1).expand_as(weight)).mul_(of_scaled)
-            if needed[3]:
-                of_scaler[:, channels] = of_scaled.mul_(weight).sum(-1)
+                blocks.slope(channels, of_bases, through_bases[channels])
+            if needed[2] or needed[3]:
+                of_scaled = turned @ bases.T
+                weight = of_weight if needed[2] else None
+                blocks.unscale(channels, of_scaled, weight, of_scaler if needed[3] else None)
+        if through_bases is not None:
+            of_x += through_bases.T
     return of_x, of_base, of_weight, of_scaler
 
 

@@ -12,40 +12,28 @@ Clustering", arXiv 2104.10770. Three variants:
 * ``nearest``: as ``corrected``, and each cell votes for the edge to its own best neighbour.
 
 Everything here works on whole batches with static shapes, and nothing waits for a device, except
-that ``pool_cells`` counts the regions. Shapes: B images, C channels, N = h * w cells in raster
-order, R regions over the batch.
+that ``pool_superpixels`` counts the regions. On a processor loops in C (``models.kernels``) do the
+same with fewer passes over memory. Shapes: B images, C channels, N = h * w cells in raster order, R
+regions over the batch.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.merging import merge_released, merge_single_linkage, on_host
+from models import kernels
+from models.merging import merge_released, merge_single_linkage
 
 VDSMVariant = Literal["released", "corrected", "nearest"]
 VARIANTS: tuple[str, ...] = get_args(VDSMVariant)
 
+# Beyond these a library's matrix product is worth more than one pass less over memory.
+MOST_COMPILED_CELLS = 256
 _SELF_DISTANCE = 1e6  # so far that a cell never picks itself
-
-
-@lru_cache(maxsize=32)
-def _cached_distance(h: int, w: int, variant: str, device: torch.device) -> Tensor:
-    if variant not in VARIANTS:
-        raise ValueError(f"Unknown VDSM variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
-    cell = torch.arange(h * w)
-    column = cell % w
-    # The released code takes i mod h for the row, which on a square grid is the column again.
-    row = cell % h if variant == "released" else cell // w
-    squared = (column[:, None] - column) ** 2 + (row[:, None] - row) ** 2
-    distance = squared.float().sqrt()
-    if h * w > 1:
-        distance = distance / distance.max()
-    return distance.fill_diagonal_(_SELF_DISTANCE).to(device)
 
 
 def position_distance(h: int, w: int, variant: str = "released") -> Tensor:
@@ -62,31 +50,62 @@ def position_distance(h: int, w: int, variant: str = "released") -> Tensor:
     Raises:
         ValueError: For an unknown variant.
     """
-    return _cached_distance(h, w, variant, torch.device("cpu")).clone()
+    if variant not in VARIANTS:
+        raise ValueError(f"Unknown VDSM variant {variant!r}; choose one of {', '.join(VARIANTS)}.")
+    cell = torch.arange(h * w)
+    column = cell % w
+    # The released code takes i mod h for the row, which on a square grid is the column again.
+    row = cell % h if variant == "released" else cell // w
+    squared = (column[:, None] - column) ** 2 + (row[:, None] - row) ** 2
+    distance = squared.float().sqrt()
+    if h * w > 1:
+        distance = distance / distance.max()
+    return distance.fill_diagonal_(_SELF_DISTANCE)
 
 
-def cell_vectors(features: Tensor) -> Tensor:
-    """The feature of every cell as a row, (B, C, h, w) -> (B, N, C), at least in float32.
+def edge_votes(distance: Tensor) -> Tensor:
+    """What one vote for an edge adds to its density, for distances (N, N) of cells: (N, N)."""
+    return 1 / (len(distance) * distance)
 
-    Gradients reach the features. Merging and pooling both read rows, so a model makes them once.
-    """
-    cells = features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2)
-    rows = cells.transpose(1, 2)
-    if rows.is_contiguous() or not on_host(features):
-        return rows
-    # A transposed copy takes PyTorch's CPU code several times as long as it needs. A channel
-    # shuffle whose "channels" are all numbers of an image is the same permutation, done in blocks.
-    batch, channels, count = cells.shape
-    numbers = cells.reshape(1, batch, 1, channels * count).permute(0, 3, 1, 2)
-    shuffled = F.channel_shuffle(numbers, channels)
-    return shuffled.permute(0, 2, 3, 1).reshape(batch, count, channels)
+
+@lru_cache(maxsize=32)
+def _grid(h: int, w: int, variant: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Closeness of the cells of a grid, and the votes for its edges, both (N, N)."""
+    distance = position_distance(h, w, variant)
+    return (1 - distance).to(device), edge_votes(distance).to(device)
+
+
+def on_host(tensor: Tensor) -> bool:
+    """Whether the host may read a tensor's numbers without waiting, and no graph is recorded."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _cells(features: Tensor) -> Tensor:
+    """The features of all cells, (B, C, h, w) -> (B, C, N), at least in float32."""
+    return features.to(torch.promote_types(features.dtype, torch.float32)).flatten(2)
 
 
 def scale_channels(cells: Tensor) -> Tensor:
-    """Scale each channel of cells (B, N, C) to [0, 1] over the grid."""
-    low = cells.amin(dim=1, keepdim=True)
-    high = cells.amax(dim=1, keepdim=True)
+    """Scale each channel of cells (B, C, N) to [0, 1] over the grid."""
+    low = cells.amin(dim=2, keepdim=True)
+    high = cells.amax(dim=2, keepdim=True)
     return (cells - low).div_(high - low + 1e-8)
+
+
+def cell_affinity(cells: Tensor, closeness: Tensor) -> Tensor:
+    """How alike every two cells are.
+
+    Args:
+        cells: (B, C, N).
+        closeness: Their closeness on the grid, (N, N).
+
+    Returns:
+        (B, N, N): products of the cells, scaled channel by channel, plus closeness.
+    """
+    if cells.shape[2] <= MOST_COMPILED_CELLS and kernels.usable(cells):
+        return kernels.affinity(cells.contiguous(), closeness)
+    scaled = scale_channels(cells)
+    return scaled.transpose(1, 2) @ scaled + closeness
 
 
 def voted_edges(affinity: Tensor, variant: str) -> tuple[Tensor, Tensor]:
@@ -96,74 +115,44 @@ def voted_edges(affinity: Tensor, variant: str) -> tuple[Tensor, Tensor]:
     ``torch.topk``, as the public code does.
     """
     if variant == "released":
-        pair = affinity.topk(2, dim=2).indices
+        first, second = affinity.topk(2, dim=2).indices.unbind(dim=2)
     else:
-        best = affinity.argmax(dim=2, keepdim=True)
+        first = affinity.argmax(dim=2)
         if variant == "nearest":
-            other = torch.arange(affinity.shape[1], device=affinity.device)[:, None].expand_as(best)
+            second = torch.arange(affinity.shape[1], device=affinity.device).expand_as(first)
         else:
-            other = affinity.scatter(2, best, -torch.inf).argmax(dim=2, keepdim=True)
-        pair = torch.cat([best, other], dim=2)
-    return pair.amin(dim=2), pair.amax(dim=2)
+            second = affinity.scatter(2, first.unsqueeze(2), -torch.inf).argmax(dim=2)
+    return torch.minimum(first, second), torch.maximum(first, second)
 
 
-def edge_density(edges: Tensor, distance: Tensor) -> Tensor:
+def edge_density(edges: Tensor, votes: Tensor) -> Tensor:
     """Sum of the votes of every edge.
 
     Args:
         edges: (B, N) flattened index ``lower * N + higher`` of the edge that each cell votes for.
-        distance: (N, N).
+        votes: What a vote for each edge adds, (N, N).
 
     Returns:
         (B, N*N). All votes for one edge add the same number, so their order cannot matter.
     """
-    batch, cells = edges.shape
-    votes = (1 / (cells * distance)).flatten()[edges]
-    return votes.new_zeros(batch, cells * cells).scatter_add_(1, edges, votes)
+    density = votes.new_zeros(len(edges), votes.numel())
+    return density.scatter_add_(1, edges, votes.flatten()[edges])
+
+
+def cast_votes(affinity: Tensor, votes: Tensor, variant: str) -> tuple[Tensor, Tensor]:
+    """The edge each cell votes for, as a flattened index (B, N), and the density (B, N*N)."""
+    if kernels.usable(affinity):
+        result = kernels.vote(
+            affinity, votes, own=variant == "nearest", strict=variant == "released"
+        )
+        if result is not None:
+            return result
+    low, high = voted_edges(affinity, variant)
+    edges = low * affinity.shape[1] + high
+    return edges, edge_density(edges, votes)
 
 
 @torch.no_grad()
-def cell_labels(
-    cells: Tensor, grid: tuple[int, int], min_superpixels: int, variant: str = "released"
-) -> Tensor:
-    """Merge the cells of each feature map, given as rows, into superpixels.
-
-    Args:
-        cells: (B, N, C) from ``cell_vectors``.
-        grid: Rows and columns, (h, w).
-        min_superpixels: See ``superpixel_labels``.
-        variant: One of ``VARIANTS``.
-
-    Returns:
-        int64 (B, h, w), see ``superpixel_labels``.
-
-    Raises:
-        ValueError: If the variant is unknown or ``min_superpixels`` is not in 1..h*w.
-    """
-    batch, count, _ = cells.shape
-    h, w = grid
-    if not 1 <= min_superpixels <= count:
-        raise ValueError(
-            f"min_superpixels is {min_superpixels}, but a grid of {h} x {w} cells allows only "
-            f"1 to {count} superpixels."
-        )
-    distance = _cached_distance(h, w, variant, cells.device)
-    merges = count - min_superpixels
-    if merges == 0:
-        return torch.arange(count, device=cells.device).view(1, h, w).repeat(batch, 1, 1)
-    with torch.autocast(cells.device.type, enabled=False):
-        scaled = scale_channels(cells.float())
-        affinity = scaled @ scaled.transpose(1, 2) + (1 - distance)
-        low, high = voted_edges(affinity, variant)
-        edges = low * count + high
-        density = edge_density(edges, distance)
-        if variant == "released":
-            labels = merge_released(density, count, merges)
-        else:
-            labels = merge_single_linkage(edges, density, merges)
-    return labels.view(batch, h, w)
-
-
 def superpixel_labels(features: Tensor, min_superpixels: int, variant: str = "released") -> Tensor:
     """Merge the cells of each feature map into superpixels.
 
@@ -183,52 +172,65 @@ def superpixel_labels(features: Tensor, min_superpixels: int, variant: str = "re
     Raises:
         ValueError: If the variant is unknown or ``min_superpixels`` is not in 1..h*w.
     """
-    grid = (features.shape[2], features.shape[3])
-    return cell_labels(cell_vectors(features.detach()), grid, min_superpixels, variant)
+    batch, _, h, w = features.shape
+    count = h * w
+    if not 1 <= min_superpixels <= count:
+        raise ValueError(
+            f"min_superpixels is {min_superpixels}, but a grid of {h} x {w} cells allows only "
+            f"1 to {count} superpixels."
+        )
+    closeness, votes = _grid(h, w, variant, features.device)
+    merges = count - min_superpixels
+    if merges == 0:
+        return torch.arange(count, device=features.device).view(1, h, w).repeat(batch, 1, 1)
+    with torch.autocast(features.device.type, enabled=False):
+        affinity = cell_affinity(_cells(features.detach()).float(), closeness)
+        edges, density = cast_votes(affinity, votes, variant)
+        if variant == "released":
+            labels = merge_released(density, count, merges)
+        else:
+            labels = merge_single_linkage(edges, density, merges)
+    return labels.view(batch, h, w)
 
 
-def pad_regions(cells: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of every region of cells, padded to one row per cell, so that no shape depends on data.
+def pad_regions(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of every region, padded to one row per cell, so that no shape depends on data.
 
     Args:
-        cells: (B, N, C); gradients reach them.
+        features: (B, C, h, w); gradients reach it.
         labels: int64 (B, h, w), 0..n-1 for each image.
 
     Returns:
-        means (B, N, C), zero where an image has no such region, and sizes (B, N): the number of
-        cells of each region.
+        means float32 (B, N, C), zero where an image has no such region, and sizes (B, N): the
+        number of cells of each region.
     """
+    cells = _cells(features)
     flat = labels.flatten(1)
     member = flat[:, None, :] == torch.arange(flat.shape[1], device=flat.device)[:, None]
     sizes = member.sum(dim=2)
     # A product, not a scattered sum: CUDA would add in a new order every time.
     with torch.autocast(cells.device.type, enabled=False):
-        means = (member.to(cells.dtype) / sizes.clamp(min=1)[:, :, None]) @ cells
+        means = (member.to(cells.dtype) / sizes.clamp(min=1)[:, :, None]) @ cells.transpose(1, 2)
     return means, sizes
 
 
-def pool_cells(cells: Tensor, labels: Tensor) -> Tensor:
-    """Mean of every region of cells, as many rows as there are regions: the host waits for these.
+class _RegionMeans(torch.autograd.Function):
+    """Means (R, C) of the regions of cells (B, C, N), by the loops in C."""
 
-    Args:
-        cells: (B, N, C); gradients reach them.
-        labels: int64 (B, h, w), 0..n-1 for each image.
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, labels: Tensor) -> Tensor:
+        starts, sizes = kernels.region_sizes(labels, cells.dtype)
+        ctx.save_for_backward(labels, starts, sizes)
+        return kernels.pool_regions(cells, labels, starts, sizes)
 
-    Returns:
-        (R, C): image after image, ascending label.
-    """
-    flat = labels.flatten(1)
-    counts = flat.amax(dim=1) + 1
-    ends = counts.cumsum(dim=0)
-    region = (flat + (ends - counts)[:, None]).flatten()
-    regions = int(ends[-1])
-    size = cells.new_zeros(regions).index_add_(0, region, cells.new_ones(len(region)))
-    sums = cells.new_zeros(regions, cells.shape[2]).index_add(0, region, cells.flatten(0, 1))
-    return sums / size[:, None]
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_means: Tensor) -> tuple[Tensor, None]:
+        return kernels.spread_regions(of_means.contiguous(), *ctx.saved_tensors), None
 
 
 def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
-    """Mean raw feature of every region.
+    """Mean raw feature of every region: as many rows as there are, for which the host waits.
 
     Args:
         features: (B, C, h, w); gradients reach it.
@@ -237,4 +239,15 @@ def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
     Returns:
         float32 (R, C): image after image, ascending label.
     """
-    return pool_cells(cell_vectors(features), labels)
+    cells, flat = _cells(features), labels.flatten(1)
+    if kernels.usable(cells):
+        means: Tensor = _RegionMeans.apply(cells.contiguous(), flat.contiguous())
+        return means
+    counts = flat.amax(dim=1) + 1
+    ends = counts.cumsum(dim=0)
+    region = (flat + (ends - counts)[:, None]).flatten()
+    regions = int(ends[-1])
+    rows = cells.transpose(1, 2).flatten(0, 1)
+    size = rows.new_zeros(regions).index_add_(0, region, rows.new_ones(len(region)))
+    sums = rows.new_zeros(regions, rows.shape[1]).index_add(0, region, rows)
+    return sums / size[:, None]

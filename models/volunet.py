@@ -11,13 +11,10 @@ from torch import Tensor, nn
 
 from models.backbones import feature_map
 from models.kan import WICClassifier
-from models.merging import on_host
 from models.vdsm import (
     VARIANTS,
-    cell_labels,
-    cell_vectors,
+    on_host,
     pad_regions,
-    pool_cells,
     pool_superpixels,
     superpixel_labels,
 )
@@ -191,14 +188,12 @@ class VoLUNet(nn.Module):
             return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
         if self.subsampling:
             features = average_to_grid(features, self.sub_h, self.sub_w)
-        cells = cell_vectors(features)
-        grid = (features.shape[2], features.shape[3])
-        labels = cell_labels(cells, grid, self.min_superpixels, self.vdsm)
-        if not on_host(features):
-            # Counting the regions would make the host wait for the device: keep the padding.
-            means, sizes = pad_regions(cells, labels)
-            return means.flatten(0, 1), (sizes > 0).flatten().float()
-        return pool_cells(cells, labels), None
+        labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
+        if on_host(features):
+            return pool_superpixels(features, labels), None
+        # Counting the regions would make the host wait for the device: keep the padding.
+        means, sizes = pad_regions(features, labels)
+        return means.flatten(0, 1), (sizes > 0).flatten().float()
 
     def superpixels(
         self, features: Tensor, grid: tuple[int, int] | None = None

@@ -11,10 +11,11 @@ import torch
 from plain_kan import plain_bases, plain_kan_linear
 from torch import Tensor
 
-from models import kan_function
+from models import kan_blocks, kan_function
 from models.bspline import ChannelBases
 from models.kan import KANLinear
-from models.kan_function import block_size, kan_linear
+from models.kan_blocks import block_size
+from models.kan_function import kan_linear
 
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]
 
@@ -69,8 +70,8 @@ def test_random_sizes_equal_the_plain_layer(seed: int, monkeypatch: pytest.Monke
     """Also where the last block of channels is smaller than the others."""
     generator = torch.Generator().manual_seed(seed)
     rows, channels, outputs, intervals = torch.randint(1, 60, (4,), generator=generator).tolist()
-    monkeypatch.setattr(kan_function, "BLOCK_NUMBERS", {"cpu": 1})
-    monkeypatch.setattr(kan_function, "FEWEST_CHANNELS", 1 + seed * 3)
+    monkeypatch.setattr(kan_blocks, "BLOCK_NUMBERS", {"cpu": 1})
+    monkeypatch.setattr(kan_blocks, "FEWEST_CHANNELS", 1 + seed * 3)
     _assert_same(_arguments(rows, channels, outputs, intervals=1 + intervals // 8, seed=seed))
 
 
@@ -246,4 +247,4 @@ def test_blocks_share_the_channels_evenly(rows: int, outputs: int) -> None:
     blocks = -(-2432 // size)
     assert 1 <= size <= 2432
     assert blocks * size - 2432 < blocks
-    assert size <= 8 or size * 12 * (rows + outputs) <= kan_function.BLOCK_NUMBERS["cpu"]
+    assert size <= 8 or size * 12 * (rows + outputs) <= kan_blocks.BLOCK_NUMBERS["cpu"]

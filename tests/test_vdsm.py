@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from models.vdsm import (
     VARIANTS,
-    cell_vectors,
     pad_regions,
     pool_superpixels,
     position_distance,
@@ -147,18 +145,6 @@ def test_labels_of_a_compiled_graph_equal_those_of_the_host(
         assert torch.equal(labels, other), (trial, features.shape, min_superpixels)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_cells_are_the_rows_of_the_map_whatever_its_layout(
-    memory_format: torch.memory_format,
-) -> None:
-    features = torch.rand(3, 5, 2, 7, dtype=torch.float64).to(memory_format=memory_format)
-    features.requires_grad_()
-    rows = cell_vectors(features)
-    for row, (y, x) in enumerate(itertools.product(range(2), range(7))):
-        assert torch.equal(rows[:, row], features[:, :, y, x])
-    assert torch.autograd.gradcheck(cell_vectors, (features,))
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_labels_have_no_gaps_and_enough_regions(variant: str) -> None:
     for trial in range(40):
@@ -213,7 +199,7 @@ def test_pooling_equals_the_plain_version_and_pads_with_zeros() -> None:
     labels = superpixel_labels(features, 2, "nearest")
     plain = plain_vdsm.plain_pool(features, labels)
     torch.testing.assert_close(pool_superpixels(features, labels), plain)
-    means, sizes = pad_regions(cell_vectors(features), labels)
+    means, sizes = pad_regions(features, labels)
     assert sizes.sum(dim=1).tolist() == [features[0, 0].numel()] * len(features)
     assert means[sizes == 0].eq(0).all()
 

@@ -17,10 +17,10 @@ from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint, wri
 from helper_functions.forest import make_tile
 from models.vdsm import (
     VARIANTS,
-    cell_vectors,
+    cell_affinity,
     edge_density,
+    edge_votes,
     position_distance,
-    scale_channels,
     superpixel_labels,
     voted_edges,
 )
@@ -80,8 +80,7 @@ def cell_features(image: Picture, grid: int) -> Tensor:
 def _affinity(features: Tensor, variant: str) -> tuple[Tensor, Tensor]:
     """VDSM's affinity of every two cells and their distance on the grid, both (N, N)."""
     distance = position_distance(features.shape[2], features.shape[3], variant)
-    scaled = scale_channels(cell_vectors(features))[0]
-    return scaled @ scaled.T + (1 - distance), distance
+    return cell_affinity(features.flatten(2), 1 - distance)[0], distance
 
 
 def _density(features: Tensor, variant: str) -> FloatArray:
@@ -89,7 +88,8 @@ def _density(features: Tensor, variant: str) -> FloatArray:
     affinity, distance = _affinity(features, variant)
     low, high = voted_edges(affinity[None], variant)
     cells = len(distance)
-    return edge_density(low * cells + high, distance).view(cells, cells).double().numpy()
+    votes = edge_votes(distance)
+    return edge_density(low * cells + high, votes).view(cells, cells).double().numpy()
 
 
 def _show(

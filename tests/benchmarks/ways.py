@@ -19,7 +19,7 @@ from helper_functions.classification import ClassificationObjective  # noqa: E40
 from loss_functions import AsymmetricLoss  # noqa: E402
 from models import VoLUNet  # noqa: E402
 from models.kan import KANLinear  # noqa: E402
-from models.vdsm import cell_labels, cell_vectors, pool_cells  # noqa: E402
+from models.vdsm import pool_superpixels, superpixel_labels  # noqa: E402
 
 MIN_SUPERPIXELS = 6
 
@@ -45,14 +45,12 @@ def vdsm(
     features: Tensor, variant: str, min_superpixels: int = MIN_SUPERPIXELS
 ) -> Callable[[], object]:
     """Labels, means of the regions, and their gradient on the features."""
-    grid = (features.shape[2], features.shape[3])
-    gradient = torch.randn(grid[0] * grid[1] * len(features), features.shape[1])
+    gradient = torch.randn(features[:, 0].numel(), features.shape[1])
 
     def run() -> None:
         features.grad = None
-        cells = cell_vectors(features)
-        labels = cell_labels(cells.detach(), grid, min_superpixels, variant)
-        regions = pool_cells(cells, labels)
+        labels = superpixel_labels(features, min_superpixels, variant)
+        regions = pool_superpixels(features, labels)
         regions.backward(gradient[: len(regions)])  # type: ignore[no-untyped-call]
 
     return run
