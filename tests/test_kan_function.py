@@ -17,6 +17,8 @@ from models.kan import KANLinear
 from models.kan_blocks import block_size
 from models.kan_function import kan_linear
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]
 
 

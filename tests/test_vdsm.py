@@ -19,6 +19,8 @@ from models.vdsm import (
     superpixel_labels,
 )
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 Golden = dict[str, Any]
 
 

@@ -1,7 +1,7 @@
 """Compiled loops for a processor, in C: what VDSM and the KAN layer spend their time on.
 
 ``kernels.c`` holds them and ``build.py`` compiles them at first use. Where ``usable`` says no (a
-GPU, a graph that is compiled, no C compiler) the callers do the same with PyTorch's operators.
+GPU, a graph that is compiled, no GCC) the callers do the same with PyTorch's operators.
 Every tensor here is contiguous, on the CPU and of one type, float32 or float64, save for integers.
 """
 

@@ -1,8 +1,8 @@
-"""Builds ``kernels.c`` with the machine's own C compiler, once a machine and a version of the file.
+"""Builds ``kernels.c`` with GCC (or what ``CC`` names), once a machine and a version of the file.
 
 The result lies in ``$XDG_CACHE_HOME/volunet`` (``~/.cache/volunet``), which only its owner may
-write to; where that cannot be, it is built anew in every process. Without a C compiler, outside
-Linux, or with ``VOLUNET_KERNELS=0``, there is no library, and PyTorch's operators do the work.
+write to; where that cannot be, it is built anew in every process. Without GCC, outside Linux, or
+with ``VOLUNET_KERNELS=0``, there is no library, and PyTorch's operators do the work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -35,12 +36,12 @@ class Unavailable(Exception):
 
 
 def _compiler() -> list[str]:
-    """The command of the C compiler, of which ``CC`` may name another one."""
+    """The command of the C compiler."""
     if os.environ.get("VOLUNET_KERNELS") == "0":
         raise Unavailable("VOLUNET_KERNELS is 0.")
     if sys.platform != "linux":
         raise Unavailable(f"The compiled loops are for Linux, not for {sys.platform}.")
-    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    command = shlex.split(os.environ.get("CC", "")) or ["gcc"]
     found = shutil.which(command[0])
     if found is None:
         raise Unavailable(f"There is no C compiler {command[0]!r}.")
@@ -108,13 +109,15 @@ def load(dtype: torch.dtype) -> ctypes.CDLL:
     compiler = _compiler()
     parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, *types, *compiler, _processor())
     key = hashlib.sha256("\0".join((*parts, _run([*compiler, "--version"]))).encode())
-    try:
-        folder = _own_folder()
-        if folder is not None:
-            library = folder / f"kernels-{key.hexdigest()[:32]}.so"
-            if not library.exists():
-                _build(compiler, types, library)
+    folder = _own_folder()
+    if folder is not None:
+        library = folder / f"kernels-{key.hexdigest()[:32]}.so"
+        with suppress(OSError):  # none yet, or damaged
             return ctypes.CDLL(str(library))
+        with suppress(OSError):  # a full disk, or one from which nothing may run
+            _build(compiler, types, library)
+            return ctypes.CDLL(str(library))
+    try:
         with tempfile.TemporaryDirectory() as name:
             library = Path(name) / "kernels.so"
             _build(compiler, types, library)
