@@ -9,11 +9,16 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from models import kernels
 
 
 def _processor() -> str:
@@ -28,13 +33,14 @@ def _processor() -> str:
 
 
 def hardware() -> str:
-    """One line to print above the figures: CPU model, cores, threads in use, versions, GPU."""
+    """One line to print above the figures: CPU model, cores, threads, versions, loops, GPU."""
     parts = [
         _processor(),
         f"{os.cpu_count()} cores",
         f"{torch.get_num_threads()} threads",
         f"Python {platform.python_version()}",
         f"torch {torch.__version__}",
+        "PyTorch's loops" if kernels.reason_without(torch.float32) else "compiled loops",
     ]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
