@@ -238,11 +238,16 @@ def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         float32 (R, C): image after image, ascending label.
+
+    Raises:
+        ValueError: If there are more labels than cells, or negative ones.
     """
-    cells, flat = _cells(features), labels.flatten(1)
+    cells, flat = _cells(features), labels.flatten(1).long()
     if kernels.usable(cells):
         means: Tensor = _RegionMeans.apply(cells.contiguous(), flat.contiguous())
         return means
+    if flat.numel() and not 0 <= flat.amin() <= flat.amax() < flat.shape[1]:
+        raise ValueError(f"A label of {flat.shape[1]} cells is not in 0..{flat.shape[1] - 1}.")
     counts = flat.amax(dim=1) + 1
     ends = counts.cumsum(dim=0)
     region = (flat + (ends - counts)[:, None]).flatten()

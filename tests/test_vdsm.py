@@ -216,3 +216,17 @@ def test_pooling_gradient_against_finite_differences() -> None:
 def test_labels_carry_no_gradient() -> None:
     features = torch.rand(1, 3, 4, 4, requires_grad=True)
     assert not superpixel_labels(features, 6).requires_grad
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_labels_that_are_no_cells_are_refused(label: int) -> None:
+    labels = torch.tensor([[[0, 1], [1, label]]])
+    with pytest.raises(ValueError, match=r"not in 0\.\.3"):
+        pool_superpixels(torch.rand(1, 3, 2, 2), labels)
+
+
+def test_labels_may_be_of_any_integer_type() -> None:
+    features = torch.rand(1, 3, 2, 2)
+    labels = torch.tensor([[[0, 1], [1, 0]]])
+    expected = pool_superpixels(features, labels)
+    assert torch.equal(pool_superpixels(features, labels.to(torch.uint8)), expected)

@@ -132,11 +132,15 @@ def region_sizes(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
     Returns:
         int64 (B + 1), whose last number is R, and (R,).
+
+    Raises:
+        ValueError: If a label is not in 0..N-1.
     """
     batch, cells = labels.shape
     starts = labels.new_empty(batch + 1)
     sizes = torch.empty(batch * cells, dtype=dtype)
-    _call("region_sizes", dtype, labels, batch, cells, starts, sizes)
+    if _call("region_sizes", dtype, labels, batch, cells, starts, sizes):
+        raise ValueError(f"A label of {cells} cells is not in 0..{cells - 1}.")
     return starts, sizes[: int(starts[-1])]
 
 

@@ -296,8 +296,8 @@ void merge_single_linkage(const integer *edges, const real *density, integer bat
 }
 
 /* Row of each image's first region, and the end of the last (B + 1), and the cells of each region
-   (at most B * N rows). */
-void region_sizes(const integer *labels, integer batch, integer cells, integer *starts, real *sizes)
+   (at most B * N rows). 1 is returned for a label that is not in 0..N-1, else 0. */
+int region_sizes(const integer *labels, integer batch, integer cells, integer *starts, real *sizes)
 {
     integer start = 0;
     for (integer image = 0; image < batch; image++) {
@@ -305,6 +305,8 @@ void region_sizes(const integer *labels, integer batch, integer cells, integer *
         starts[image] = start;
         for (integer cell = 0; cell < cells; cell++) {
             integer label = labels[image * cells + cell];
+            if (label < 0 || label >= cells)
+                return 1;
             for (; regions <= label; regions++)
                 sizes[start + regions] = 0;
             sizes[start + label] += 1;
@@ -312,6 +314,7 @@ void region_sizes(const integer *labels, integer batch, integer cells, integer *
         start += regions;
     }
     starts[batch] = start;
+    return 0;
 }
 
 /* Means (R, C) of the regions of x (B, C, N). A thread takes TILE channels of an image at a time:
