@@ -13,6 +13,7 @@ DEMO := runs/demo
 DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
 TILES := 480
 EPOCHS := 14
+TEST_PROCESSES := 2
 
 # For `make ablation`: the photographs, and weights for MobileNetV2 as flags of train.py.
 AQUARIUM :=
@@ -40,7 +41,7 @@ demo: $(INSTALLED)
 	@echo "Look at $(DEMO)/val/report.html and $(DEMO)/train/curves.png."
 
 test: $(INSTALLED)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .

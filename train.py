@@ -64,7 +64,7 @@ from helper_functions.stopping import StopRequest
 from helper_functions.train_flags import parse_args
 from helper_functions.transforms import EvalTransform, TrainTransform
 from loss_functions import AsymmetricLoss
-from models import VoLUNet, create_model
+from models import VoLUNet, create_model, kernels
 from models.backbones import published_settings
 from models.inplace_abn import DEFAULT, INPLACE_ABN
 
@@ -320,6 +320,8 @@ def make_trainer(
     ).to(device)
     parts = args.accum_steps * distributed.processes()
     steps = args.epochs * math.ceil(len(train_loader) / args.accum_steps)
+    if device.type == "cpu" and (reason := kernels.reason_without(torch.float32)):
+        print(f"Note: {reason} PyTorch's own operators take over, which are slower.")
     print(
         f"{PRESETS[args.dataset].note} {len(train_set)} training and {len(val_set)} validation "
         f"images, {len(table.classes)} classes; {args.backbone_name} on {device}."

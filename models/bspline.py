@@ -46,7 +46,7 @@ def bspline_basis(x: Tensor, grid: Tensor, spline_order: int) -> Tensor:
 
 
 def firing_bases(x: Tensor, grid: Tensor, spline_order: int) -> slice:
-    """Which bases can be other than 0 at some input; at least one, and all if one is not a number.
+    """Which bases can be other than 0 at some input; at least one, and all if one is not finite.
 
     The features that a ReLU leaves are never below 0, and two of the default grid's eight bases
     end before it.
@@ -58,9 +58,11 @@ def firing_bases(x: Tensor, grid: Tensor, spline_order: int) -> slice:
     """
     bases = grid.shape[1] - spline_order - 1
     low, high = x.aminmax()
+    if not (low - high).isfinite():
+        return slice(0, bases)
     passed = int((grid.amax(dim=0) <= low).sum())  # knots that no input is below
     reached = grid.shape[1] - int((grid.amin(dim=0) > high).sum())
-    first = min(max(passed - spline_order - 2, 0), bases - 1)
+    first = min(max(passed - spline_order - 1, 0), bases - 1)
     return slice(first, max(min(reached, bases), first + 1))
 
 

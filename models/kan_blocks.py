@@ -20,8 +20,8 @@ from models.bspline import ChannelBases, firing_bases
 # GPU wants few and large operations.
 BLOCK_NUMBERS = {"cpu": 2**20, "other": 2**24}
 FEWEST_CHANNELS = 8
-# The loops in C keep a few numbers for each knot on the stack.
-MOST_COMPILED_KNOTS = 256
+# The loops in C keep 192 numbers for each knot on the stack of a thread.
+MOST_COMPILED_KNOTS = 64
 
 
 def block_size(rows: int, outputs: int, channels: int, knots: int, device: torch.device) -> int:
@@ -146,9 +146,10 @@ class CompiledBlocks(Blocks):
 
     def scaled_weight(self, channels: slice) -> Tensor:
         """See ``Blocks.scaled_weight``."""
-        weight = self.weight[:, channels, self.fired]
-        scaled = self._scaled[: weight.numel()].view(weight.shape)
-        kernels.scale_weight(weight, self.scaler[:, channels], scaled)
+        weight = self.weight[:, channels]
+        size = (len(weight), weight.shape[1], self._bases)
+        scaled = self._scaled[: math.prod(size)].view(size)
+        kernels.scale_weight(weight, self.scaler[:, channels], self.fired, scaled)
         return scaled.flatten(1)
 
     def slope(self, channels: slice, of_bases: Tensor, of_x: Tensor) -> None:

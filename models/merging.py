@@ -67,7 +67,7 @@ def merge_single_linkage(edges: Tensor, density: Tensor, merges: int) -> Tensor:
     """
     own = density.gather(1, edges)
     if kernels.usable(own):
-        return kernels.merge_single_linkage(edges, own, merges)
+        return kernels.merge_single_linkage(edges.contiguous(), own, merges)
     return _rank_labels(_joined(edges, own, merges), edges.shape[1])
 
 

@@ -92,6 +92,7 @@ def scale_channels(cells: Tensor) -> Tensor:
     return (cells - low).div_(high - low + 1e-8)
 
 
+@torch.no_grad()
 def cell_affinity(cells: Tensor, closeness: Tensor) -> Tensor:
     """How alike every two cells are.
 
@@ -100,10 +101,10 @@ def cell_affinity(cells: Tensor, closeness: Tensor) -> Tensor:
         closeness: Their closeness on the grid, (N, N).
 
     Returns:
-        (B, N, N): products of the cells, scaled channel by channel, plus closeness.
+        (B, N, N): products of the cells, scaled channel by channel, plus closeness; no gradient.
     """
     if cells.shape[2] <= MOST_COMPILED_CELLS and kernels.usable(cells):
-        return kernels.affinity(cells.contiguous(), closeness)
+        return kernels.affinity(cells.detach().contiguous(), closeness.to(cells).contiguous())
     scaled = scale_channels(cells)
     return scaled.transpose(1, 2) @ scaled + closeness
 
@@ -143,7 +144,10 @@ def cast_votes(affinity: Tensor, votes: Tensor, variant: str) -> tuple[Tensor, T
     """The edge each cell votes for, as a flattened index (B, N), and the density (B, N*N)."""
     if kernels.usable(affinity):
         result = kernels.vote(
-            affinity, votes, own=variant == "nearest", strict=variant == "released"
+            affinity.contiguous(),
+            votes.to(affinity).contiguous(),
+            own=variant == "nearest",
+            strict=variant == "released",
         )
         if result is not None:
             return result
@@ -215,7 +219,7 @@ def pad_regions(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _RegionMeans(torch.autograd.Function):
-    """Means (R, C) of the regions of cells (B, C, N), by the loops in C."""
+    """Means (R, C) of the regions of cells (B, C, N), by the loops in C; first derivatives only."""
 
     @staticmethod
     def forward(ctx: Any, cells: Tensor, labels: Tensor) -> Tensor:
@@ -234,15 +238,20 @@ def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         features: (B, C, h, w); gradients reach it.
-        labels: int64 (B, h, w), 0..n-1 for each image.
+        labels: Integers (B, h, w), 0..n-1 for each image.
 
     Returns:
         float32 (R, C): image after image, ascending label.
 
     Raises:
-        ValueError: If there are more labels than cells, or negative ones.
+        ValueError: If labels are not of the features' size, or not in 0..h*w-1.
     """
     cells, flat = _cells(features), labels.flatten(1).long()
+    if flat.shape != (cells.shape[0], cells.shape[2]) or labels.is_floating_point():
+        raise ValueError(
+            f"Labels of {labels.dtype}, {tuple(labels.shape)}, do not fit features of "
+            f"{tuple(features.shape)}."
+        )
     if kernels.usable(cells):
         means: Tensor = _RegionMeans.apply(cells.contiguous(), flat.contiguous())
         return means

@@ -12,7 +12,7 @@ from plain_kan import plain_bases, plain_kan_linear
 from torch import Tensor
 
 from models import kan_blocks, kan_function
-from models.bspline import ChannelBases
+from models.bspline import ChannelBases, firing_bases
 from models.kan import KANLinear
 from models.kan_blocks import block_size
 from models.kan_function import kan_linear
@@ -100,6 +100,32 @@ def test_what_is_not_finite_spreads_as_in_the_plain_layer(order: int, value: flo
     with torch.no_grad():
         arguments[0][2, 3] = value
     _assert_same(arguments)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize("low", [-4.0, -1.1, 0.0, 0.7, 3.0])
+def test_only_bases_that_are_zero_everywhere_are_left_out(order: int, low: float) -> None:
+    grid = (torch.arange(6 + 2 * order) * 0.4 - 1 - 0.4 * order).expand(4, -1).contiguous()
+    torch.manual_seed(0)
+    x = low + 0.9 * torch.rand(4000, 4)
+    fires = plain_bases(x, grid, order).abs().amax(dim=(0, 1)) > 1e-12
+    fired = firing_bases(x, grid, order)
+    kept = torch.zeros_like(fires)
+    kept[fired] = True
+    assert not (fires & ~kept).any()
+    if fires.any():
+        assert torch.equal(fires, kept)
+    sizes = ((3, 4), (3, 4, len(fires)), (3, 4))
+    base, spline, scaler = (torch.randn(size).requires_grad_() for size in sizes)
+    _assert_same((x.requires_grad_(), grid, base, spline, scaler, order), rtol=1e-3, atol=1e-3)
+
+
+def test_a_relus_features_leave_two_of_eight_bases_out() -> None:
+    grid = KANLinear(3, 2).grid
+    x = torch.rand(50, 3)
+    assert firing_bases(x, grid, 3) == slice(2, 8)
+    x[4, 1] = torch.inf
+    assert firing_bases(x, grid, 3) == slice(0, 8)
 
 
 def test_bases_sum_to_one_inside_and_vanish_outside() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -27,8 +29,10 @@ from models.vdsm import (
     superpixel_labels,
 )
 
+# Not by ``kernels.reason_without``: where loops should be, a test is to fail without them.
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("gcc") is None, reason="There is no GCC."
+    sys.platform != "linux" or shutil.which("gcc") is None or "VOLUNET_KERNELS" in os.environ,
+    reason="There is no GCC, or the loops are turned off.",
 )
 
 
@@ -67,6 +71,18 @@ def test_affinity_equals_pytorchs_and_is_symmetric(
     assert torch.equal(ours, ours.transpose(1, 2))
     _pytorch(monkeypatch)
     torch.testing.assert_close(ours, cell_affinity(cells, closeness))
+
+
+def test_affinity_of_another_precision_and_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = _maps(2, 9, 3, 4, torch.float64).flatten(2).transpose(1, 2).contiguous()
+    closeness = torch.rand(12, 12).T
+    ours = cell_affinity(cells.transpose(1, 2), closeness)
+    votes = cast_votes(ours.transpose(1, 2), closeness, "corrected")
+    _pytorch(monkeypatch)
+    torch.testing.assert_close(ours, cell_affinity(cells.transpose(1, 2), closeness))
+    expected = cast_votes(ours.transpose(1, 2), closeness.double(), "corrected")
+    for mine, theirs in zip(votes, expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_a_number_that_is_none_spreads_over_its_channel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +151,23 @@ def test_pooling_of_any_memory_layout_reaches_the_features() -> None:
     assert half.grad.dtype == torch.float16
 
 
+def test_weights_of_a_single_input_in_any_layout() -> None:
+    """A dimension of size 1 may have any stride."""
+    torch.manual_seed(0)
+    x = torch.randn(6, 1)
+    grid = torch.arange(12).float().mul(0.4).sub(2.2)[None]
+    base, scaler, spline = torch.randn(5, 1), torch.randn(5, 1), torch.randn(1, 5, 8)
+    found = kan_linear(x, grid, base, spline.transpose(0, 1), scaler, 3)
+    torch.testing.assert_close(
+        found, plain_kan_linear(x, grid, base, spline.transpose(0, 1), scaler, 3)
+    )
+
+
+def test_numbers_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"affinity for torch.float32 got a tensor of .*float64"):
+        kernels.affinity(torch.rand(1, 3, 4), torch.rand(4, 4).double())
+
+
 def _assert_right() -> None:
     """Labels, means and a KAN layer with its gradients against the plain versions."""
     features = _maps(3, 90, 5, 5)
@@ -155,25 +188,28 @@ def _assert_right() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("command", ["gcc", "gcc -mno-avx512f", "gcc -march=x86-64", "gcc -O1"])
+@pytest.mark.parametrize("flags", [(), ("-mno-avx512f",), ("-march=x86-64",), ("-O1",)])
 def test_the_loops_are_right_for_other_processors_too(
-    command: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
+    flags: tuple[str, ...], fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CC", command)
-    if "-march" in command:  # which stands behind all flags of ours
-        monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, command.split()[1]))
-    if reason := kernels.reason_without(torch.float32):
-        pytest.skip(reason)  # another processor than these flags are for
+    if platform.machine() != "x86_64" and flags not in ((), ("-O1",)):
+        pytest.skip("These flags are for another processor.")
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, *flags))
+    assert kernels.reason_without(torch.float32) is None
     _assert_right()
     assert len(list(fresh.glob("*.so"))) == 2  # for single and double precision
 
 
-def test_a_damaged_library_is_built_again(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("length", [0, 100, 8192, -5000, -1])
+def test_a_damaged_library_is_built_again(
+    length: int, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system would load a file that lacks its end, and kill the process on using it."""
     build.load(torch.float32)
     (library,) = fresh.iterdir()
     other = fresh / "other" / "volunet" / library.name
     other.parent.mkdir(parents=True)
-    other.write_bytes(library.read_bytes()[:100])
+    other.write_bytes(library.read_bytes()[:length])
     monkeypatch.setenv("XDG_CACHE_HOME", str(other.parent.parent))
     build.load.cache_clear()
     assert isinstance(build.load(torch.float32), ctypes.CDLL)
@@ -184,6 +220,17 @@ def test_a_folder_that_others_may_write_to_is_not_used(fresh: Path) -> None:
     fresh.mkdir()
     fresh.chmod(0o777)
     build.load(torch.float32)
+    assert not list(fresh.iterdir())
+
+
+def test_a_library_that_cannot_be_kept_is_used_all_the_same(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert isinstance(build.load(torch.float32), ctypes.CDLL)
     assert not list(fresh.iterdir())
 
 
@@ -200,6 +247,7 @@ def test_without_a_folder_the_library_is_built_for_the_process(fresh: Path) -> N
         ({"VOLUNET_KERNELS": "0"}, "VOLUNET_KERNELS is 0."),
         ({"PATH": ""}, "There is no C compiler 'gcc'."),
         ({"CC": "no-such-compiler"}, "There is no C compiler 'no-such-compiler'."),
+        ({"CC": "gcc '"}, "The variable CC is no command: No closing quotation."),
         ({"CC": "false"}, "fails: exit status 1."),
         ({"CC": "gcc -include no-such-header"}, "no-such-header: No such file or directory"),
     ],

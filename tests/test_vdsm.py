@@ -230,3 +230,16 @@ def test_labels_may_be_of_any_integer_type() -> None:
     labels = torch.tensor([[[0, 1], [1, 0]]])
     expected = pool_superpixels(features, labels)
     assert torch.equal(pool_superpixels(features, labels.to(torch.uint8)), expected)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.zeros(2, 7, 7, dtype=torch.long),
+        torch.zeros(3, 1, 1, dtype=torch.long),
+        torch.zeros(2, 4, 4),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: Tensor) -> None:
+    with pytest.raises(ValueError, match="do not fit features of"):
+        pool_superpixels(torch.rand(2, 3, 4, 4), labels)

@@ -38,12 +38,20 @@ def usable(tensor: Tensor) -> bool:
         type(tensor) in (Tensor, nn.Parameter)
         and tensor.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[no-untyped-call,attr-defined]
         and reason_without(tensor.dtype) is None
     )
 
 
 def _call(name: str, dtype: torch.dtype, *arguments: Tensor | int | None) -> int:
-    """Call a loop: tensors by address, numbers as 64-bit integers. What it returns, if anything."""
+    """Call a loop: tensors by address, numbers as 64-bit integers. What it returns, if anything.
+
+    Raises:
+        TypeError: If a tensor holds neither numbers of ``dtype`` nor int64.
+    """
+    for argument in arguments:
+        if isinstance(argument, Tensor) and argument.dtype not in (dtype, torch.int64):
+            raise TypeError(f"The loop {name} for {dtype} got a tensor of {argument.dtype}.")
     function: Any = getattr(load(dtype), name)
     result: int = function(
         *(
@@ -83,8 +91,8 @@ def vote(
         strict: Whether to give up where the second best is not alone.
 
     Returns:
-        int64 (B, N), ``lower * N + higher``, and (B, N * N); ``None`` if an affinity is not finite,
-        or on giving up.
+        int64 (B, N), ``lower * N + higher``, and (B, N * N); ``None`` if an affinity is not a
+        number, or on giving up.
     """
     batch, cells, _ = affinity.shape
     edges = affinity.new_empty(batch, cells, dtype=torch.long)
@@ -166,7 +174,7 @@ def spread_regions(of_means: Tensor, labels: Tensor, starts: Tensor, sizes: Tens
 
 
 # The KAN layer. Grids (channels, knots) and weights (out, channels[, bases]) may be slices of
-# larger ones, cut along channels and, at either end, along knots or bases.
+# larger ones, cut along channels; grids also at either end, along knots.
 
 
 def expand_bases(x: Tensor, grid: Tensor, order: int, bases: Tensor) -> None:
@@ -183,11 +191,22 @@ def slope(x: Tensor, grid: Tensor, order: int, of_bases: Tensor, of_x: Tensor) -
     _call("kan_slope", x.dtype, x, grid, grid.stride(0), of_bases, of_x, *sizes)
 
 
-def scale_weight(weight: Tensor, scaler: Tensor, scaled: Tensor) -> None:
-    """Write weight (out, channels, bases) * scaler (out, channels) to ``scaled``."""
-    outputs, channels, bases = weight.shape
-    sizes = (outputs, channels, scaler.stride(0), bases, weight.stride(1), torch.get_num_threads())
-    _call("kan_scale", weight.dtype, weight, scaler, scaled, *sizes)
+def scale_weight(weight: Tensor, scaler: Tensor, fired: slice, scaled: Tensor) -> None:
+    """Write weight (out, channels, all bases) * scaler (out, channels) to ``scaled``.
+
+    Args:
+        weight: All bases' weights.
+        scaler: Their scalers.
+        fired: The bases that ``scaled`` is for.
+        scaled: (out, channels, bases that fired), contiguous.
+    """
+    outputs, channels, bases = scaled.shape
+    _call(
+        "kan_scale",
+        weight.dtype,
+        *(weight, scaler, scaled, outputs, channels, scaler.stride(0)),
+        *(fired.start, bases, weight.shape[2], torch.get_num_threads()),
+    )
 
 
 def unscale_weight(

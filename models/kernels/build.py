@@ -28,7 +28,10 @@ TYPES = {
     torch.float32: ("-DREAL=float", "-DBITS=int32_t"),
     torch.float64: ("-DREAL=double", "-DBITS=int64_t"),
 }
+# How /proc/cpuinfo begins the line that tells kinds of processors apart.
+CPU_ENTRIES = ("flags", "Features", "features", "isa", "cpu\t")
 SECONDS = 120  # for the compiler, which takes two
+DIGEST = hashlib.sha256().digest_size
 
 
 class Unavailable(Exception):
@@ -41,7 +44,10 @@ def _compiler() -> list[str]:
         raise Unavailable("VOLUNET_KERNELS is 0.")
     if sys.platform != "linux":
         raise Unavailable(f"The compiled loops are for Linux, not for {sys.platform}.")
-    command = shlex.split(os.environ.get("CC", "")) or ["gcc"]
+    try:
+        command = shlex.split(os.environ.get("CC", "")) or ["gcc"]
+    except ValueError as error:
+        raise Unavailable(f"The variable CC is no command: {error}.") from error
     found = shutil.which(command[0])
     if found is None:
         raise Unavailable(f"There is no C compiler {command[0]!r}.")
@@ -51,7 +57,12 @@ def _compiler() -> list[str]:
 def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, errors="replace"
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            env={**os.environ, "LC_ALL": "C"},
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"The C compiler {command[0]} does not run: {error}.") from error
@@ -66,21 +77,41 @@ def _processor() -> str:
     """What ``-march=native`` depends on: a home folder may serve machines of several kinds."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as table:
-            lines = (line for line in table if line.startswith(("flags", "Features")))
+            lines = (line for line in table if line.startswith(CPU_ENTRIES))
             return platform.machine() + next(lines, "")
     except OSError:
         return platform.machine()
 
 
-def _build(compiler: list[str], types: tuple[str, ...], target: Path) -> None:
-    """Compile and link; the file appears whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        folder = Path(name)
-        built, linked = folder / "kernels.o", folder / "kernels.so"
-        _run([*compiler, *FLAGS, *types, "-c", str(SOURCE), "-o", str(built)])
-        # OpenMP stays open, for PyTorch's own: two pools of threads would fight for the cores.
-        _run([*compiler, "-shared", str(built), "-o", str(linked)])
-        linked.replace(target)
+def _build(compiler: list[str], types: tuple[str, ...], folder: Path) -> Path:
+    """Compile and link in a folder."""
+    built, linked = folder / "kernels.o", folder / "kernels.so"
+    _run([*compiler, *FLAGS, *types, "-c", str(SOURCE), "-o", str(built)])
+    # OpenMP stays open, for PyTorch's own: two pools of threads would fight for the cores.
+    _run([*compiler, "-shared", str(built), "-o", str(linked)])
+    return linked
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a kept library is as it was written: of half a one, the process would die."""
+    try:
+        content = library.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+
+
+def _keep(built: Path, library: Path) -> None:
+    """Copy a library to where it is kept, all or nothing, its digest behind it."""
+    content = built.read_bytes()
+    handle, name = tempfile.mkstemp(dir=library.parent, prefix="new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content + hashlib.sha256(content).digest())
+        Path(name).replace(library)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _own_folder() -> Path | None:
@@ -108,20 +139,21 @@ def load(dtype: torch.dtype) -> ctypes.CDLL:
         raise Unavailable(f"The compiled loops are not for {dtype}.")
     compiler = _compiler()
     parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, *types, *compiler, _processor())
-    key = hashlib.sha256("\0".join((*parts, _run([*compiler, "--version"]))).encode())
+    text = "\0".join((*parts, _run([*compiler, "--version"])))
+    key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     folder = _own_folder()
-    if folder is not None:
-        library = folder / f"kernels-{key.hexdigest()[:32]}.so"
-        with suppress(OSError):  # none yet, or damaged
-            return ctypes.CDLL(str(library))
-        with suppress(OSError):  # a full disk, or one from which nothing may run
-            _build(compiler, types, library)
-            return ctypes.CDLL(str(library))
+    kept = None if folder is None else folder / f"kernels-{key[:32]}.so"
+    if kept is not None and _is_whole(kept):
+        with suppress(OSError):  # nothing may run from that disk
+            return ctypes.CDLL(str(kept))
     try:
         with tempfile.TemporaryDirectory() as name:
-            library = Path(name) / "kernels.so"
-            _build(compiler, types, library)
-            return ctypes.CDLL(str(library))
+            built = _build(compiler, types, Path(name))
+            library = ctypes.CDLL(str(built))
+            if kept is not None:
+                with suppress(OSError):  # a full disk
+                    _keep(built, kept)
+            return library
     except OSError as error:
         raise Unavailable(f"The compiled loops cannot be loaded: {error}.") from error
 

@@ -1,9 +1,10 @@
-/* Loops of VDSM and of the KAN layer for a processor; models/kernels/__init__.py compiles them.
+/* Loops of VDSM and of the KAN layer for a processor; models/kernels/build.py compiles them.
 
    Each does in one pass over memory what takes PyTorch several. `real` is float or double, BITS an
-   integer of its size; all arrays are contiguous unless a stride is given; nothing is allocated beyond a few KiB of stack
-   a thread. Sizes: images B, channels C, cells N, regions R; rows, bases and knots of a KAN layer.
-   Arithmetic and its order are those of the PyTorch formulation wherever labels depend on it. */
+   integer of its size; all arrays are contiguous unless a stride is given. A thread takes up to
+   100 KiB of stack, and of the heap as much as the cells of one picture need. Sizes: images B,
+   channels C, cells N, regions R; rows, bases and knots of a KAN layer. Arithmetic and its order
+   are those of the PyTorch formulation wherever labels depend on it. */
 
 #include <math.h>
 #include <stdint.h>
@@ -481,15 +482,16 @@ void kan_slope(const real *x, const real *grid, integer stride, const real *of_b
     }
 }
 
-/* weight * scaler for some channels and bases of a layer with `all` bases, (out, channels, bases).
-   weight points at the first of them; outputs of a layer are `width` channels apart. */
+/* weight * scaler for some channels of a layer with `all` bases, of which the result has `bases`
+   from `first` on, (out, channels, bases). Outputs of a layer are `width` channels apart. */
 void kan_scale(const real *weight, const real *scaler, real *scaled, integer outputs,
-               integer channels, integer width, integer bases, integer all, integer threads)
+               integer channels, integer width, integer first, integer bases, integer all,
+               integer threads)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (integer output = 0; output < outputs; output++)
         for (integer channel = 0; channel < channels; channel++) {
-            const real *in = weight + (output * width + channel) * all;
+            const real *in = weight + (output * width + channel) * all + first;
             real *out = scaled + (output * channels + channel) * bases;
             real factor = scaler[output * width + channel];
             for (integer j = 0; j < bases; j++)
