@@ -20,7 +20,7 @@ Both passes are operators that ``torch.compile`` calls and does not look into. S
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence  # noqa: UP035 -- PyTorch 2.6 knows no other name for operators
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,7 @@ def _kan_linear_backward(
     spline_weight: Tensor,
     spline_scaler: Tensor,
     spline_order: int,
-    needed: list[bool],
+    needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the input, base weights, spline weights and scalers; empty if not needed."""
     of_x, of_base, of_weight, of_scaler = _gradients(
@@ -98,7 +98,11 @@ def _kan_linear_backward(
 
 
 def _gradients(
-    x: Tensor, base_weight: Tensor, spline_weight: Tensor, spline_scaler: Tensor, needed: list[bool]
+    x: Tensor,
+    base_weight: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor,
+    needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where gradients will be written; (0,) for those that are not needed."""
     x, base_weight, spline_weight, spline_scaler = (
@@ -119,7 +123,7 @@ def _(
     spline_weight: Tensor,
     spline_scaler: Tensor,
     spline_order: int,  # noqa: ARG001
-    needed: list[bool],
+    needed: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _gradients(x, base_weight, spline_weight, spline_scaler, needed)
 
