@@ -104,7 +104,7 @@ def cell_affinity(cells: Tensor, closeness: Tensor) -> Tensor:
         (B, N, N): products of the cells, scaled channel by channel, plus closeness; no gradient.
     """
     if cells.shape[2] <= MOST_COMPILED_CELLS and kernels.usable(cells):
-        return kernels.affinity(cells.detach().contiguous(), closeness.to(cells).contiguous())
+        return kernels.affinity(cells.contiguous(), closeness.to(cells).contiguous())
     scaled = scale_channels(cells)
     return scaled.transpose(1, 2) @ scaled + closeness
 
@@ -222,15 +222,15 @@ class _RegionMeans(torch.autograd.Function):
     """Means (R, C) of the regions of cells (B, C, N), by the loops in C; first derivatives only."""
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, labels: Tensor) -> Tensor:
-        starts, sizes = kernels.region_sizes(labels, cells.dtype)
+    def forward(ctx: Any, cells: Tensor, labels: Tensor, starts: Tensor, sizes: Tensor) -> Tensor:
         ctx.save_for_backward(labels, starts, sizes)
         return kernels.pool_regions(cells, labels, starts, sizes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_means: Tensor) -> tuple[Tensor, None]:
-        return kernels.spread_regions(of_means.contiguous(), *ctx.saved_tensors), None
+    def backward(ctx: Any, of_means: Tensor) -> tuple[Tensor, None, None, None]:
+        of_cells = kernels.spread_regions(of_means.contiguous(), *ctx.saved_tensors)
+        return of_cells, None, None, None
 
 
 def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
@@ -253,8 +253,11 @@ def pool_superpixels(features: Tensor, labels: Tensor) -> Tensor:
             f"{tuple(features.shape)}."
         )
     if kernels.usable(cells):
-        means: Tensor = _RegionMeans.apply(cells.contiguous(), flat.contiguous())
-        return means
+        flat = flat.contiguous()
+        found = kernels.region_sizes(flat, cells.dtype)
+        if found is not None:  # else the labels are refused below
+            means: Tensor = _RegionMeans.apply(cells.contiguous(), flat, *found)
+            return means
     if flat.numel() and not 0 <= flat.amin() <= flat.amax() < flat.shape[1]:
         raise ValueError(f"A label of {flat.shape[1]} cells is not in 0..{flat.shape[1] - 1}.")
     counts = flat.amax(dim=1) + 1

@@ -131,7 +131,7 @@ def merge_single_linkage(edges: Tensor, density: Tensor, merges: int) -> Tensor:
     return labels
 
 
-def region_sizes(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def region_sizes(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
     """Where the regions of each image start, and how many cells each has.
 
     Args:
@@ -139,16 +139,13 @@ def region_sizes(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         dtype: Type of the sizes.
 
     Returns:
-        int64 (B + 1), whose last number is R, and (R,).
-
-    Raises:
-        ValueError: If a label is not in 0..N-1.
+        int64 (B + 1), whose last number is R, and (R,); ``None`` if a label is not in 0..N-1.
     """
     batch, cells = labels.shape
     starts = labels.new_empty(batch + 1)
     sizes = torch.empty(batch * cells, dtype=dtype)
     if _call("region_sizes", dtype, labels, batch, cells, starts, sizes):
-        raise ValueError(f"A label of {cells} cells is not in 0..{cells - 1}.")
+        return None
     return starts, sizes[: int(starts[-1])]
 
 
@@ -177,17 +174,18 @@ def spread_regions(of_means: Tensor, labels: Tensor, starts: Tensor, sizes: Tens
 # larger ones, cut along channels; grids also at either end, along knots.
 
 
+def _spline_sizes(x: Tensor, grid: Tensor, order: int) -> tuple[int, ...]:
+    return (*x.shape, grid.shape[1], order, torch.get_num_threads())
+
+
 def expand_bases(x: Tensor, grid: Tensor, order: int, bases: Tensor) -> None:
     """Bases of x (channels, rows), written to ``bases`` (channels, bases, rows)."""
-    channels, rows = x.shape
-    sizes = (channels, rows, grid.shape[1], order, torch.get_num_threads())
-    _call("kan_bases", x.dtype, x, grid, grid.stride(0), bases, *sizes)
+    _call("kan_bases", x.dtype, x, grid, grid.stride(0), bases, *_spline_sizes(x, grid, order))
 
 
 def slope(x: Tensor, grid: Tensor, order: int, of_bases: Tensor, of_x: Tensor) -> None:
     """Gradient of x (channels, rows) for that of its bases (channels, bases, rows), to ``of_x``."""
-    channels, rows = x.shape
-    sizes = (channels, rows, grid.shape[1], order, torch.get_num_threads())
+    sizes = _spline_sizes(x, grid, order)
     _call("kan_slope", x.dtype, x, grid, grid.stride(0), of_bases, of_x, *sizes)
 
 

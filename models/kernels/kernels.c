@@ -318,33 +318,47 @@ int region_sizes(const integer *labels, integer batch, integer cells, integer *s
     return 0;
 }
 
-/* Means (R, C) of the regions of x (B, C, N). A thread takes TILE channels of an image at a time:
-   as many lines of memory side by side as the means of a region are then written to. */
+/* TILE channels of an image, or as many as are left, and its regions. A thread takes such a tile at
+   a time: the means of a region are then several lines of memory side by side. */
+struct tile {
+    integer image, first, width, start, regions;
+};
+
+static integer tiles_of(integer channels)
+{
+    return (channels + TILE - 1) / TILE;
+}
+
+static struct tile find_tile(integer number, integer channels, const integer *starts)
+{
+    integer image = number / tiles_of(channels), first = number % tiles_of(channels) * TILE;
+    integer width = channels - first < TILE ? channels - first : TILE;
+    return (struct tile){image, first, width, starts[image], starts[image + 1] - starts[image]};
+}
+
+/* Means (R, C) of the regions of x (B, C, N). */
 void pool_regions(const real *x, const integer *labels, const integer *starts, const real *sizes,
                   real *means, integer batch, integer channels, integer cells, integer threads)
 {
-    integer tiles = (channels + TILE - 1) / TILE;
 #pragma omp parallel num_threads(threads)
     {
         real *sums = malloc(cells * TILE * sizeof *sums);
 #pragma omp for schedule(static)
-        for (integer tile = 0; tile < batch * tiles; tile++) {
-            integer image = tile / tiles, first = tile % tiles * TILE;
-            integer width = channels - first < TILE ? channels - first : TILE;
-            integer start = starts[image], regions = starts[image + 1] - start;
-            const real *in = x + (image * channels + first) * cells;
-            const integer *label = labels + image * cells;
-            memset(sums, 0, regions * TILE * sizeof *sums);
-            for (integer part = 0; part < width; part += LANES) {
-                integer end = part + LANES < width ? part + LANES : width;
+        for (integer number = 0; number < batch * tiles_of(channels); number++) {
+            struct tile tile = find_tile(number, channels, starts);
+            const real *in = x + (tile.image * channels + tile.first) * cells;
+            const integer *label = labels + tile.image * cells;
+            memset(sums, 0, tile.regions * TILE * sizeof *sums);
+            for (integer part = 0; part < tile.width; part += LANES) {
+                integer end = part + LANES < tile.width ? part + LANES : tile.width;
                 for (integer cell = 0; cell < cells; cell++)
                     for (integer channel = part; channel < end; channel++)
                         sums[label[cell] * TILE + channel] += in[channel * cells + cell];
             }
-            for (integer region = 0; region < regions; region++) {
-                real *out = means + (start + region) * channels + first;
-                for (integer channel = 0; channel < width; channel++)
-                    out[channel] = sums[region * TILE + channel] / sizes[start + region];
+            for (integer region = 0; region < tile.regions; region++) {
+                real *out = means + (tile.start + region) * channels + tile.first;
+                for (integer channel = 0; channel < tile.width; channel++)
+                    out[channel] = sums[region * TILE + channel] / sizes[tile.start + region];
             }
         }
         free(sums);
@@ -356,23 +370,20 @@ void spread_regions(const real *of_means, const integer *labels, const integer *
                     const real *sizes, real *of_x, integer batch, integer channels, integer cells,
                     integer threads)
 {
-    integer tiles = (channels + TILE - 1) / TILE;
 #pragma omp parallel num_threads(threads)
     {
         real *shares = malloc(cells * TILE * sizeof *shares);
 #pragma omp for schedule(static)
-        for (integer tile = 0; tile < batch * tiles; tile++) {
-            integer image = tile / tiles, first = tile % tiles * TILE;
-            integer width = channels - first < TILE ? channels - first : TILE;
-            integer start = starts[image], regions = starts[image + 1] - start;
-            real *out = of_x + (image * channels + first) * cells;
-            const integer *label = labels + image * cells;
-            for (integer region = 0; region < regions; region++) {
-                const real *in = of_means + (start + region) * channels + first;
-                for (integer channel = 0; channel < width; channel++)
-                    shares[region * TILE + channel] = in[channel] / sizes[start + region];
+        for (integer number = 0; number < batch * tiles_of(channels); number++) {
+            struct tile tile = find_tile(number, channels, starts);
+            real *out = of_x + (tile.image * channels + tile.first) * cells;
+            const integer *label = labels + tile.image * cells;
+            for (integer region = 0; region < tile.regions; region++) {
+                const real *in = of_means + (tile.start + region) * channels + tile.first;
+                for (integer channel = 0; channel < tile.width; channel++)
+                    shares[region * TILE + channel] = in[channel] / sizes[tile.start + region];
             }
-            for (integer channel = 0; channel < width; channel++)
+            for (integer channel = 0; channel < tile.width; channel++)
                 for (integer cell = 0; cell < cells; cell++)
                     out[channel * cells + cell] = shares[label[cell] * TILE + channel];
         }
