@@ -7,10 +7,8 @@ sees what it would have seen.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
-import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,13 +28,11 @@ from helper_functions.errors import UserError
 from helper_functions.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.splits import Sample
 from helper_functions.transforms import Normalise, Resize
+from helper_functions.workers import keep_freed_memory, start_worker
 
 # What a sampler asks a data set for: epoch, index and, if the epoch has shown the picture before,
 # how many times.
 Key = tuple[int, ...]
-
-# Parameters of mallopt(3).
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 class Transform(Protocol):
@@ -305,32 +301,6 @@ def collate(items: list[Item | ImageError], normalise: Normalise) -> Batch:
     )
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep the memory of one picture or step for the next.
-
-    glibc gives large blocks, and what is free at the end of its heap, back to the system at once;
-    fetching them anew, page by page, can take as long as the work itself. So blocks of up to 32 MiB
-    (the most that it allows) come from the heap, and up to 1 GiB of it stays. Other C libraries are
-    left alone.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    mallopt(_MMAP_THRESHOLD, 32 * 2**20)
-    mallopt(_TRIM_THRESHOLD, 2**30)
-
-
-def _start_worker(_worker: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the main one decides when the workers end. It does
-    # so by SIGTERM, but so do clusters, to the whole group: a quiet exit suits both, whereas death
-    # by a signal would make PyTorch raise in the midst of the main process's last step.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-
 def make_loader(
     dataset: ImageDataset,
     *,
@@ -369,7 +339,7 @@ def make_loader(
         collate_fn=partial(collate, normalise=dataset.transform.normalise),
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(start_worker, main=os.getpid()),
         # One of its own: starting an epoch must not draw from the model's random numbers.
         generator=torch.Generator().manual_seed(dataset.seed),
     )

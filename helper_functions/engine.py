@@ -37,6 +37,7 @@ from helper_functions.files import free_space
 from helper_functions.stepping import Objective, Stepper
 from helper_functions.stopping import Stopped, StopRequest
 from helper_functions.training_log import TrainingLog
+from helper_functions.workers import LOST_WORKERS
 
 BEST = "model-highest.ckpt"
 LAST = "last.ckpt"
@@ -226,7 +227,7 @@ class Trainer:
                 written; the last one saved stays as it was.
         """
         try:
-            with self.stop.explains(RuntimeError):  # of a loader whose workers are gone
+            with self.stop.explains(*LOST_WORKERS):
                 while not self.is_finished():
                     self.train_epoch()
                     started = time.monotonic()

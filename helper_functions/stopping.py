@@ -43,10 +43,10 @@ class StopRequest:
             raise Stopped(signum)
 
     @contextmanager
-    def explains(self, failure: type[Exception]) -> Iterator[None]:
-        """Turn a failure that the signal itself has caused elsewhere into ``Stopped``."""
+    def explains(self, *failures: type[Exception]) -> Iterator[None]:
+        """Turn failures that the signal itself has caused elsewhere into ``Stopped``."""
         try:
             yield
-        except failure:
+        except failures:
             self.check()
             raise

@@ -164,7 +164,7 @@ def test_freed_memory_is_kept() -> None:
     script = """
 import resource, sys
 import numpy as np
-from helper_functions.datasets import keep_freed_memory
+from helper_functions.workers import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(5):

@@ -32,9 +32,9 @@ from helper_functions.datasets import (  # noqa: E402
     NoTargets,
     Transform,
     collate,
-    keep_freed_memory,
 )
 from helper_functions.transforms import EvalTransform, TrainTransform  # noqa: E402
+from helper_functions.workers import keep_freed_memory  # noqa: E402
 
 SIZE = 224
 BATCH = 16
