@@ -68,11 +68,13 @@ def edge_votes(distance: Tensor) -> Tensor:
     return 1 / (len(distance) * distance)
 
 
-@lru_cache(maxsize=32)
 def _grid(h: int, w: int, variant: str, device: torch.device) -> tuple[Tensor, Tensor]:
     """Closeness of the cells of a grid, and the votes for its edges, both (N, N)."""
     distance = position_distance(h, w, variant)
     return (1 - distance).to(device), edge_votes(distance).to(device)
+
+
+_kept_grid = lru_cache(maxsize=32)(_grid)
 
 
 def on_host(tensor: Tensor) -> bool:
@@ -183,7 +185,9 @@ def superpixel_labels(features: Tensor, min_superpixels: int, variant: str = "re
             f"min_superpixels is {min_superpixels}, but a grid of {h} x {w} cells allows only "
             f"1 to {count} superpixels."
         )
-    closeness, votes = _grid(h, w, variant, features.device)
+    # A graph that is recorded has tensors of its own, of no use to anybody else.
+    grid = _grid if torch.compiler.is_compiling() else _kept_grid
+    closeness, votes = grid(h, w, variant, features.device)
     merges = count - min_superpixels
     if merges == 0:
         return torch.arange(count, device=features.device).view(1, h, w).repeat(batch, 1, 1)

@@ -9,10 +9,11 @@ import numpy as np
 import plain_vdsm
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.vdsm import (
     VARIANTS,
+    _kept_grid,
     pad_regions,
     pool_superpixels,
     position_distance,
@@ -145,6 +146,27 @@ def test_labels_of_a_compiled_graph_equal_those_of_the_host(
             patched.setattr(torch.compiler, "is_compiling", lambda: True)
             other = superpixel_labels(features, min_superpixels, variant)
         assert torch.equal(labels, other), (trial, features.shape, min_superpixels)
+
+
+class _Labels(nn.Module):
+    def __init__(self, variant: str) -> None:
+        super().__init__()
+        self.variant = variant
+
+    def forward(self, features: Tensor) -> Tensor:
+        return superpixel_labels(features, 4, self.variant)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_exported_graph_finds_the_same_labels_and_leaves_nothing_behind(
+    variant: str, strict: bool
+) -> None:
+    _kept_grid.cache_clear()
+    features = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0))
+    exported = torch.export.export(_Labels(variant), (features,), strict=strict).module()
+    labels = superpixel_labels(features, 4, variant)
+    assert torch.equal(exported(features), labels)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
