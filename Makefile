@@ -1,6 +1,7 @@
 # make demo    set up, make the built-in forest data, train and validate a small model, say where
 # make test    set up and run the tests
 # make check   set up, lint and type-check
+# make lowest  run the tests with the lowest versions that the requirements allow (several minutes)
 # make ablation  measure what each part of VoLUNet is worth (hours): runs/ablation/*/results.md
 # make figures redraw images/ (curve and region maps need `make demo` first)
 
@@ -8,6 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
+LOWEST := .venv-lowest
 
 DEMO := runs/demo
 DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
@@ -19,7 +21,7 @@ TEST_PROCESSES := 2
 AQUARIUM :=
 AQUARIUM_FLAGS := --pretrained
 
-.PHONY: demo test check ablation figures clean
+.PHONY: demo test check lowest ablation figures clean
 
 $(INSTALLED): requirements.txt requirements-dev.txt requirements-export.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -48,6 +50,13 @@ check: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	sed 's/>=/==/' requirements.txt requirements-export.txt > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt \
+		-c $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+
 ablation: $(INSTALLED)
 	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles 480
 	$(RUN) -m helper_functions.experiments forest --img_dir $(DEMO)/data/images \
@@ -63,4 +72,4 @@ figures: $(INSTALLED)
 		$(if $(wildcard $(DEMO_MODEL)),--checkpoint $(DEMO_MODEL) --data $(DEMO)/data)
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(LOWEST) $(DEMO)
