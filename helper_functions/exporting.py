@@ -26,7 +26,7 @@ from helper_functions.checkpoints import load_model
 from helper_functions.errors import UserError
 from helper_functions.files import make_folder, write_text
 from helper_functions.model_folder import WEIGHTS, write_model_folder
-from helper_functions.packages import require_packages
+from helper_functions.packages import require_packages, versions
 from models import VoLUNet
 
 TOLERANCE = 1e-4  # of the largest logit, or of 1 if that is less
@@ -152,6 +152,14 @@ def export(
     return folder / chosen.file, difference
 
 
+def _reason(error: BaseException) -> str:
+    """What an exporter ran into first, a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}".rstrip(".") if lines else type(error).__name__
+
+
 def _write_and_compare(
     kind: str, model: VoLUNet, card: dict[str, Any], pictures: Tensor, draft: Path
 ) -> float:
@@ -169,8 +177,10 @@ def _write_and_compare(
             # A batch of another size than the example's is among them: one baked in must show.
             found = [scorer(pictures), scorer(pictures[:1])]
     except Exception as error:  # exporters raise whatever they run into
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"The model cannot be written as {kind}: {reason}") from error
+        raise UserError(
+            f"The model cannot be written as {kind} by {versions(('torch', *chosen.packages))}: "
+            f"{_reason(error)}. Other versions of these packages may do it."
+        ) from error
     finally:
         noise.setLevel(level)
     largest = max(1.0, expected.abs().max().item())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 
@@ -24,3 +25,11 @@ def require_packages(what: str, packages: Sequence[str]) -> None:
             f"{what} needs {' and '.join(missing)}, not installed here; install what is missing by "
             f"'pip install -r requirements-export.txt'."
         )
+
+
+def versions(packages: Sequence[str]) -> str:
+    """Name modules with their versions, for messages; they are imported."""
+    modules = [importlib.import_module(name) for name in packages]
+    return ", ".join(
+        f"{module.__name__} {getattr(module, '__version__', '(no version)')}" for module in modules
+    )

@@ -221,9 +221,30 @@ def test_a_size_of_batch_that_was_baked_in_shows(
     monkeypatch.setitem(exporting.FORMATS, "torch-export", fixed)
     for size in (1, 2, 4):
         pictures = torch.rand(size, 3, SIDE, SIDE)
-        with pytest.raises(UserError, match="cannot be written as torch-export"):
+        with pytest.raises(UserError, match=r"cannot be written as torch-export by torch \d"):
             exporting.export("torch-export", model, {}, pictures, tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_export_names_its_root_and_the_versions(
+    model: VoLUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*_: object) -> None:
+        try:
+            raise AttributeError("'tuple' object has no attribute 'dtype'\nand more")
+        except AttributeError as error:
+            raise RuntimeError("Step 3 of 3 failed.") from error
+
+    broken = exporting.FORMATS["folder"]._replace(write=write, packages=("numpy",))
+    monkeypatch.setitem(exporting.FORMATS, "folder", broken)
+    with pytest.raises(UserError) as failure:
+        exporting.export("folder", model, {}, torch.rand(1, 3, SIDE, SIDE), tmp_path / "out")
+    assert str(failure.value) == (
+        f"The model cannot be written as folder by torch {torch.__version__}, numpy "
+        f"{np.__version__}: AttributeError: 'tuple' object has no attribute 'dtype'. Other "
+        "versions of these packages may do it."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_pictures_something_must_be_exported(checkpoint: Path, run_here: Script) -> None:
