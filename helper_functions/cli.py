@@ -15,6 +15,7 @@ from helper_functions.config import config_words
 from helper_functions.errors import TrainingFailed, UserError
 from helper_functions.files import free_space
 from helper_functions.presets import PRESETS
+from helper_functions.shortages import shortage
 from helper_functions.stopping import Stopped
 from helper_functions.thresholds import parse_rule
 from models.vdsm import VARIANTS
@@ -367,6 +368,12 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.exit(stopped.exit_status)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except (RuntimeError, MemoryError) as error:
+        lack = shortage(error)
+        if lack is None:
+            raise
+        print(f"{script}: error: {lack}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""
         print(f"{script}: error: {error}{room}.", file=sys.stderr)
