@@ -150,7 +150,8 @@ def load(dtype: torch.dtype) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory() as name:
             built = _build(compiler, types, Path(name))
             library = ctypes.CDLL(str(built))
-            if kept is not None:
+            # Another process may have been faster, and what it kept be in use by now.
+            if kept is not None and not _is_whole(kept):
                 with suppress(OSError):  # a full disk
                     _keep(built, kept)
             return library
