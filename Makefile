@@ -15,7 +15,8 @@ DEMO := runs/demo
 DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
 TILES := 480
 EPOCHS := 14
-TEST_PROCESSES := 2
+# Files of tests in the order of their names, as the longest are not those with the most tests.
+TEST_FLAGS := -n 2 --dist loadfile --no-loadscope-reorder
 
 # For `make ablation`: the photographs, and weights for MobileNetV2 as flags of train.py.
 AQUARIUM :=
@@ -43,7 +44,7 @@ demo: $(INSTALLED)
 	@echo "Look at $(DEMO)/val/report.html and $(DEMO)/train/curves.png."
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(RUN) -m pytest $(TEST_FLAGS)
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .
@@ -55,7 +56,7 @@ lowest:
 	sed 's/>=/==/' requirements.txt requirements-export.txt > $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet -r requirements.txt -r requirements-dev.txt \
 		-c $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(LOWEST)/bin/python -m pytest $(TEST_FLAGS)
 
 ablation: $(INSTALLED)
 	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles 480
