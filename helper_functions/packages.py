@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 
@@ -28,8 +28,12 @@ def require_packages(what: str, packages: Sequence[str]) -> None:
 
 
 def versions(packages: Sequence[str]) -> str:
-    """Name modules with their versions, for messages; they are imported."""
-    modules = [importlib.import_module(name) for name in packages]
-    return ", ".join(
-        f"{module.__name__} {getattr(module, '__version__', '(no version)')}" for module in modules
-    )
+    """Name packages with the versions installed, for messages; none is imported."""
+    return ", ".join(f"{name} {_version(name)}" for name in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # onnxruntime may be that of onnxruntime-gpu
+        return "(of unknown version)"

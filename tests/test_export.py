@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -235,14 +236,14 @@ def test_a_failed_export_names_its_root_and_the_versions(
         except AttributeError as error:
             raise RuntimeError("Step 3 of 3 failed.") from error
 
-    broken = exporting.FORMATS["folder"]._replace(write=write, packages=("numpy",))
+    broken = exporting.FORMATS["folder"]._replace(write=write, packages=("numpy", "runpy"))
     monkeypatch.setitem(exporting.FORMATS, "folder", broken)
     with pytest.raises(UserError) as failure:
         exporting.export("folder", model, {}, torch.rand(1, 3, SIDE, SIDE), tmp_path / "out")
     assert str(failure.value) == (
-        f"The model cannot be written as folder by torch {torch.__version__}, numpy "
-        f"{np.__version__}: AttributeError: 'tuple' object has no attribute 'dtype'. Other "
-        "versions of these packages may do it."
+        f"The model cannot be written as folder by torch {version('torch')}, numpy "
+        f"{np.__version__}, runpy (of unknown version): AttributeError: 'tuple' object has "
+        "no attribute 'dtype'. Other versions of these packages may do it."
     )
     assert not (tmp_path / "out").exists()
 
