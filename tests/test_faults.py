@@ -166,6 +166,7 @@ def test_two_runs_in_one_folder_are_kept_apart(tiny_set: Path, tmp_path: Path) -
         while not (tmp_path / "run" / "args.yaml").is_file():
             assert first.poll() is None
             time.sleep(0.05)
+        first.send_signal(signal.SIGSTOP)  # however long the second takes, the first is at work
         second = subprocess.run(
             call, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
         )
