@@ -7,7 +7,6 @@ sees what it would have seen.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -339,7 +338,7 @@ def make_loader(
         collate_fn=partial(collate, normalise=dataset.transform.normalise),
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=partial(start_worker, main=os.getpid()),
+        worker_init_fn=start_worker,
         # One of its own: starting an epoch must not draw from the model's random numbers.
         generator=torch.Generator().manual_seed(dataset.seed),
     )

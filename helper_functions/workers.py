@@ -20,33 +20,29 @@ LOST_WORKERS = (RuntimeError, EOFError, OSError)
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
-def start_worker(_worker: int, *, main: int) -> None:
-    """Set a loader's worker up: its signals, its threads, its memory, its complaints.
-
-    Args:
-        main: Number of the process that the batches are for.
-    """
+def start_worker(_worker: int) -> None:
+    """Set a loader's worker up: its signals, its threads, its memory, its complaints."""
     # Ctrl-C reaches every process of a terminal; the main one decides when the workers end. It does
     # so by SIGTERM, but so do clusters, to the whole group: a quiet exit suits both, whereas death
     # by a signal would make PyTorch raise in the midst of the main process's last step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    sys.excepthook = partial(complain, main=main)
+    sys.excepthook = partial(complain, parent=os.getppid())
     torch.set_num_threads(1)
     keep_freed_memory()
 
 
 def complain(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None, *, main: int
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, *, parent: int
 ) -> None:
     """Print an error of a worker's thread, unless nobody is left to hand batches to.
 
     A main process that is killed outright leaves connections half open. The system closes them a
-    moment before it gives the worker another parent, so that is waited for.
+    moment before it gives the worker another parent than it had, so that is waited for.
     """
     if issubclass(kind, (EOFError, OSError)):
         for _ in range(100):
-            if os.getppid() != main:
+            if os.getppid() != parent:
                 return
             time.sleep(0.01)
     sys.__excepthook__(kind, error, trace)

@@ -45,6 +45,11 @@ def send(
     request.wfile.write(body)
 
 
+def send_picture(request: BaseHTTPRequestHandler) -> None:
+    """The picture of the number that is asked for."""
+    send(request, png(int(request.path.strip("/").removesuffix(".png"))))
+
+
 class Server(ThreadingHTTPServer):
     """Answers with ``answers[path]``, one after the other, then with the picture of that number."""
 
@@ -76,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             if answer is not None:
                 answer(self)
             else:
-                send(self, png(int(self.path.strip("/").removesuffix(".png"))))
+                send_picture(self)
         except OSError:  # the client has gone, which is what some tests are about
             pass
 
@@ -346,7 +351,7 @@ def test_as_many_connections_as_allowed_and_no_more(server: Server, tmp_path: Pa
         time.sleep(0.02)  # in which a third request would be seen
         with server.lock:
             asking.remove(request.path)  # before the client can know, and ask for the next
-        send(request, png(int(request.path.strip("/").removesuffix(".png"))))
+        send_picture(request)
 
     server.answers = {f"/{n}.png": [in_pairs] for n in range(8)}
     assert _fetch(server, tmp_path, count=8, jobs_at_once=2, retries=0, timeout=30) == []

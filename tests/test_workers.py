@@ -91,11 +91,11 @@ def test_a_signal_that_ends_the_workers_first_stops_the_run(tmp_path: Path, earl
 def test_workers_report_errors_as_long_as_somebody_listens(
     orphan: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = 0 if orphan else os.getppid()
+    parent = 0 if orphan else os.getppid()
     error = ConnectionResetError("reset by peer")
-    complain(type(error), error, None, main=main)
+    complain(type(error), error, None, parent=parent)
     assert ("reset by peer" in capsys.readouterr().err) is not orphan
-    complain(ValueError, ValueError("a mistake"), None, main=main)
+    complain(ValueError, ValueError("a mistake"), None, parent=parent)
     assert "a mistake" in capsys.readouterr().err
 
 
