@@ -20,13 +20,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from helper_functions import cli, distributed
-from helper_functions.bands import PAPER
-from helper_functions.cache import PictureCache, open_cache
+from helper_functions import cli
 from helper_functions.check_data.labels import label_notes
-from helper_functions.checkpoints import Checkpoint, read_checkpoint
-from helper_functions.classification import ClassificationObjective, Evaluation, fit_grid
-from helper_functions.datasets import (
+from helper_functions.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from helper_functions.checkpoints.provenance import provenance
+from helper_functions.data.bands import PAPER
+from helper_functions.data.cache import PictureCache, open_cache
+from helper_functions.data.dataset import (
     ImageDataset,
     MultiHotTargets,
     NoTargets,
@@ -34,7 +34,24 @@ from helper_functions.datasets import (
     image_paths,
     make_loader,
 )
-from helper_functions.engine import (
+from helper_functions.data.splits import SplitTable, read_split_table
+from helper_functions.data.transforms import EvalTransform, TrainTransform
+from helper_functions.runtime import distributed
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import FolderLock, make_folder, write_text
+from helper_functions.runtime.signals import StopRequest
+from helper_functions.tasks.classify.classification import (
+    ClassificationObjective,
+    Evaluation,
+    fit_grid,
+)
+from helper_functions.tasks.classify.long_tail import (
+    count_classes,
+    inverse_frequency_weights,
+    repeat_factors,
+)
+from helper_functions.tasks.classify.presets import PRESETS
+from helper_functions.training.engine import (
     BEST,
     LAST,
     LAST_BUT_ONE,
@@ -43,26 +60,14 @@ from helper_functions.engine import (
     resolve_amp,
     resolve_device,
 )
-from helper_functions.errors import UserError
-from helper_functions.files import FolderLock, make_folder, write_text
-from helper_functions.long_tail import (
-    count_classes,
-    inverse_frequency_weights,
-    repeat_factors,
-)
-from helper_functions.monitoring import (
+from helper_functions.training.flags import parse_args
+from helper_functions.training.loggers import (
     TensorBoardWatcher,
     Watcher,
     watch_curves,
     watch_with_wandb,
 )
-from helper_functions.optim import make_optimizer, make_scheduler
-from helper_functions.presets import PRESETS
-from helper_functions.provenance import provenance
-from helper_functions.splits import SplitTable, read_split_table
-from helper_functions.stopping import StopRequest
-from helper_functions.train_flags import parse_args
-from helper_functions.transforms import EvalTransform, TrainTransform
+from helper_functions.training.optim import make_optimizer, make_scheduler
 from loss_functions import AsymmetricLoss
 from models import VoLUNet, create_model, kernels
 from models.backbones import published_settings

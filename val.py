@@ -13,35 +13,26 @@ import torch
 from torch import Tensor
 
 from helper_functions import cli
-from helper_functions.bands import Reading
-from helper_functions.calibration import reliability
-from helper_functions.checkpoints import read_checkpoint
-from helper_functions.datasets import MultiHotTargets, image_paths
-from helper_functions.errors import UserError
-from helper_functions.exporting import export
-from helper_functions.files import make_folder
-from helper_functions.images import ImageError, decode_problems, read_image
-from helper_functions.masks import MaskFolder
-from helper_functions.metrics import baselines, report
-from helper_functions.picture_lists import Pictures, find_pictures
-from helper_functions.predicting import (
+from helper_functions.checkpoints.checkpoint import read_checkpoint
+from helper_functions.data.bands import Reading
+from helper_functions.data.dataset import MultiHotTargets, image_paths
+from helper_functions.data.image_lists import Pictures, find_pictures
+from helper_functions.data.images import ImageError, decode_problems, read_image
+from helper_functions.data.masks import MaskFolder
+from helper_functions.data.splits import read_split_table
+from helper_functions.inference.export import export
+from helper_functions.inference.flags import parse_args
+from helper_functions.inference.predictor import TrainedModel
+from helper_functions.inference.resumable import (
     IndexTargets,
     Prediction,
     digest_of_pictures,
     finish,
     score_remaining,
 )
-from helper_functions.region_maps import write_region_maps
-from helper_functions.regions import RegionRecorder, region_metrics
-from helper_functions.report import write_report
-from helper_functions.reporting import (
-    summary,
-    write_metrics,
-    write_per_class,
-    write_predictions,
-)
-from helper_functions.splits import read_split_table
-from helper_functions.thresholds import (
+from helper_functions.metrics.calibration import reliability
+from helper_functions.metrics.multilabel import baselines, report
+from helper_functions.metrics.thresholds import (
     THRESHOLDS_FILE,
     OperatingPoint,
     describe_point,
@@ -49,8 +40,17 @@ from helper_functions.thresholds import (
     tune,
     write_point,
 )
-from helper_functions.trained import TrainedModel
-from helper_functions.val_flags import parse_args
+from helper_functions.results.report import write_report
+from helper_functions.results.tables import (
+    summary,
+    write_metrics,
+    write_per_class,
+    write_predictions,
+)
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import make_folder
+from helper_functions.tasks.classify.region_files import write_region_maps
+from helper_functions.tasks.classify.regions import RegionRecorder, region_metrics
 
 T = TypeVar("T")
 

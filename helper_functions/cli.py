@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from helper_functions.bands import Reading, parse_bands
 from helper_functions.config import config_words
-from helper_functions.errors import TrainingFailed, UserError
-from helper_functions.files import free_space
-from helper_functions.presets import PRESETS
-from helper_functions.shortages import shortage
-from helper_functions.stopping import Stopped
-from helper_functions.thresholds import parse_rule
+from helper_functions.data.bands import Reading, parse_bands
+from helper_functions.metrics.thresholds import parse_rule
+from helper_functions.runtime.errors import TrainingFailed, UserError
+from helper_functions.runtime.files import free_space
+from helper_functions.runtime.out_of_memory import shortage
+from helper_functions.runtime.signals import Stopped
+from helper_functions.tasks.classify.presets import PRESETS
 from models.vdsm import VARIANTS
 
 WRONG_INPUT = 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from helper_functions.errors import UserError
+from helper_functions.runtime.errors import UserError
 
 # What train.py writes into args.yaml beside its flags.
 RECORDS = frozenset({"data_hash", "provenance", "processes"})

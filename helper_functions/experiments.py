@@ -27,11 +27,11 @@ import yaml
 
 from helper_functions import cli
 from helper_functions.config import to_arguments
-from helper_functions.engine import BEST
-from helper_functions.errors import UserError
-from helper_functions.files import make_folder, write_text
-from helper_functions.stopping import Stopped
-from helper_functions.training_log import TrainingLog
+from helper_functions.results.training_log import TrainingLog
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import make_folder, write_text
+from helper_functions.runtime.signals import Stopped
+from helper_functions.training.engine import BEST
 
 RECIPES = Path(__file__).parent / "recipes"
 ROOT = Path(__file__).parent.parent

@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from helper_functions.bands import Reading
 from helper_functions.check_data.decoding import Picture
+from helper_functions.data.bands import Reading
 
 
 def inspect(path: Path, reading: Reading) -> Picture:  # noqa: ARG001

@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from plain_kan import plain_kan_linear  # noqa: E402
 
-from helper_functions.optim import make_optimizer  # noqa: E402
+from helper_functions.training.optim import make_optimizer  # noqa: E402
 from models.kan import KANLinear, WICClassifier  # noqa: E402
 
 

@@ -29,7 +29,7 @@ from conftest import (
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
-from helper_functions.checkpoints import load_model, read_checkpoint
+from helper_functions.checkpoints.checkpoint import load_model, read_checkpoint
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

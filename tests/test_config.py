@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL, Script, assert_refused, data_flags
 
-from helper_functions.errors import UserError
-from helper_functions.train_flags import make_parser
+from helper_functions.runtime.errors import UserError
+from helper_functions.training.flags import make_parser
 
 
 def parse(*words: object) -> dict[str, object]:

@@ -17,7 +17,6 @@ import yaml
 from conftest import Command
 
 from helper_functions.config import to_arguments
-from helper_functions.errors import UserError
 from helper_functions.experiments import (
     RECIPES,
     ROOT,
@@ -27,6 +26,7 @@ from helper_functions.experiments import (
     summarise,
     write_tables,
 )
+from helper_functions.runtime.errors import UserError
 
 SMALL = {
     "image-size": 64,
@@ -56,7 +56,7 @@ def _asked(output: Path, **settings: Any) -> argparse.Namespace:
 
 @pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
 def test_every_recipe_is_a_list_of_flags_of_train_py(name: str, tmp_path: Path) -> None:
-    from helper_functions.train_flags import make_parser
+    from helper_functions.training.flags import make_parser
 
     recipe = read_recipe(name)
     for run in plan(recipe, _asked(tmp_path, seeds=1)):

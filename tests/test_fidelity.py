@@ -13,8 +13,8 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from helper_functions.checkpoints import load_model, read_checkpoint
-from helper_functions.errors import UserError
+from helper_functions.checkpoints.checkpoint import load_model, read_checkpoint
+from helper_functions.runtime.errors import UserError
 from loss_functions import AsymmetricLoss, LocalNMSLoss
 from models import TrainingOutput, create_model
 from models.legacy import convert_released_checkpoint

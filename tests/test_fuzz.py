@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from helper_functions import train_flags
-from helper_functions.checkpoints import read_checkpoint
-from helper_functions.errors import UserError
-from helper_functions.images import ImageError, read_image
-from helper_functions.splits import parse_labels, read_split_table
+from helper_functions.checkpoints.checkpoint import read_checkpoint
+from helper_functions.data.images import ImageError, read_image
+from helper_functions.data.splits import parse_labels, read_split_table
+from helper_functions.runtime.errors import UserError
+from helper_functions.training import flags as train_flags
 
 QUICK, THOROUGH = 200, 5000
 CASES = [

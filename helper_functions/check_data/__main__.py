@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 
 from helper_functions import cli
-from helper_functions.bands import Reading
 from helper_functions.check_data.chart import draw_classes
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.labels import ClassCounts
@@ -29,10 +28,11 @@ from helper_functions.check_data.rows import (
     read_names,
     read_rows,
 )
-from helper_functions.errors import UserError
-from helper_functions.files import make_folder
-from helper_functions.images import DEFAULT
-from helper_functions.stopping import Stopped
+from helper_functions.data.bands import Reading
+from helper_functions.data.images import DEFAULT
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import make_folder
+from helper_functions.runtime.signals import Stopped
 
 DESCRIPTION = """Check a split CSV and its pictures: everything a run would trip over, in one go.
 

@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 from scipy.sparse import csr_array
 
 from helper_functions.check_data.labels import ClassCounts
-from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint, write_png
-from helper_functions.splits import Sample
+from helper_functions.data.splits import Sample
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
 
 _WIDTH = 15.0  # of the picture, inches
 _MARGIN = 0.3

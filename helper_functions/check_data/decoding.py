@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from helper_functions.bands import Reading
-from helper_functions.images import DEFAULT, ImageError, read_image
+from helper_functions.data.bands import Reading
+from helper_functions.data.images import DEFAULT, ImageError, read_image
 
 Look = Callable[[Path], "Picture"]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from helper_functions.check_data.spelling import Suspect, suspects
-from helper_functions.splits import SPLITS, Sample, SplitTable
+from helper_functions.data.splits import SPLITS, Sample, SplitTable
 
 _NAMED = 5  # names in the line that train.py prints
 

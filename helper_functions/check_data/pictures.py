@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from helper_functions.bands import Reading
 from helper_functions.check_data.decoding import Picture, inspect_all
 from helper_functions.check_data.findings import Findings
-from helper_functions.images import DEFAULT
-from helper_functions.splits import TWO_SPLITS, Sample
+from helper_functions.data.bands import Reading
+from helper_functions.data.images import DEFAULT
+from helper_functions.data.splits import TWO_SPLITS, Sample
 
 
 def decode_all(

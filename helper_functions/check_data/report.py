@@ -11,8 +11,8 @@ from typing import Any
 
 from helper_functions.check_data.findings import Finding, Findings
 from helper_functions.check_data.labels import ClassCounts
-from helper_functions.files import write_text
-from helper_functions.splits import SPLITS, Sample
+from helper_functions.data.splits import SPLITS, Sample
+from helper_functions.runtime.files import write_text
 
 _CLASSES = 10  # at each end of the table of classes before its middle is left out
 _SIZES = 5  # most frequent sizes that are named

@@ -8,8 +8,8 @@ from pathlib import Path
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.labels import ClassCounts, pictures, suspicion
 from helper_functions.check_data.spelling import Names, suspects
-from helper_functions.errors import UserError
-from helper_functions.splits import Problem, Sample, parse_rows
+from helper_functions.data.splits import Problem, Sample, parse_rows
+from helper_functions.runtime.errors import UserError
 
 
 def read_rows(csv_path: Path, findings: Findings) -> list[Sample]:

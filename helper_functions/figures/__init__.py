@@ -7,14 +7,11 @@ global state. The same input gives the same bytes.
 """
 
 from helper_functions.figures.architecture import architecture_svg, draw_architecture
-from helper_functions.figures.curves import draw_curves, read_curves
 from helper_functions.figures.vdsm import cell_features, draw_vdsm
 
 __all__ = [
     "architecture_svg",
     "cell_features",
     "draw_architecture",
-    "draw_curves",
     "draw_vdsm",
-    "read_curves",
 ]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helper_functions.cli import Parser, number, run
-from helper_functions.figures import draw_architecture, draw_curves, draw_vdsm
+from helper_functions.figures import draw_architecture, draw_vdsm
 from helper_functions.figures.region_maps import draw_region_maps
-from helper_functions.files import make_folder
+from helper_functions.results.curves import draw_curves
+from helper_functions.runtime.files import make_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint
-from helper_functions.files import write_text
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint
+from helper_functions.runtime.files import write_text
 
 WIDTH, HEIGHT = 1040, 632
 FONT = "-apple-system, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif"

@@ -14,17 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from helper_functions.checkpoints import read_checkpoint
-from helper_functions.datasets import ImageDataset, NoTargets, make_loader
-from helper_functions.errors import UserError
-from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint, write_png
+from helper_functions.checkpoints.checkpoint import read_checkpoint
+from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
+from helper_functions.data.images import read_image
+from helper_functions.data.masks import IndexArray, MaskFolder
+from helper_functions.data.splits import read_split_table
+from helper_functions.data.transforms import EvalTransform
 from helper_functions.figures.vdsm import outlines
-from helper_functions.images import read_image
-from helper_functions.masks import IndexArray, MaskFolder
-from helper_functions.region_maps import RegionMap, find_region_maps
-from helper_functions.region_maps.drawing import mark_places
-from helper_functions.splits import read_split_table
-from helper_functions.transforms import EvalTransform
+from helper_functions.results.overlays import mark_places
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
+from helper_functions.runtime.errors import UserError
+from helper_functions.tasks.classify.region_maps import RegionMap, find_region_maps
 
 COLUMNS = 4
 LABELS = 3  # classes that a picture shows at least

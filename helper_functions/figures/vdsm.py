@@ -13,8 +13,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint, write_png
 from helper_functions.forest import make_tile
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
 from models.vdsm import (
     VARIANTS,
     cell_affinity,

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from helper_functions.errors import UserError
 from helper_functions.forest import write_dataset
+from helper_functions.runtime.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.errors import UserError
-from helper_functions.files import write_text
 from helper_functions.forest.genera import CLASSES
 from helper_functions.forest.tile import SEED_STREAM, make_tile
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import write_text
 
 GENERATOR_VERSION = 1
 MAX_TILES = 100_000  # the file names hold five digits, and the seeds are this far apart

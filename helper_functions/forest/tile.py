@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helper_functions.errors import UserError
 from helper_functions.forest.arrays import ByteArray, FloatArray
 from helper_functions.forest.canopy import Canopy, class_map, raise_canopy
 from helper_functions.forest.crowns import Crowns, plant_all
 from helper_functions.forest.genera import CLASSES, CLEARED
 from helper_functions.forest.light import expose, light_scene
 from helper_functions.forest.stands import lay_out_stands
+from helper_functions.runtime.errors import UserError
 
 TILE_SIZE = 304
 SMALLEST_SIZE = 32

@@ -12,7 +12,6 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from helper_functions import cli
-from helper_functions.errors import UserError
 from helper_functions.prepare import (
     coco,
     fathomnet,
@@ -33,8 +32,9 @@ from helper_functions.prepare.outputs import (
 )
 from helper_functions.prepare.rows import Found, check_rows
 from helper_functions.prepare.sources import Sources
-from helper_functions.presets import PRESETS
-from helper_functions.stopping import Stopped
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.signals import Stopped
+from helper_functions.tasks.classify.presets import PRESETS
 
 LAYOUTS: dict[str, ModuleType] = {
     "treesatai": treesatai,

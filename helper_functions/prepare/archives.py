@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from helper_functions.errors import UserError
+from helper_functions.runtime.errors import UserError
 
 _CHUNK = 1 << 20
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from helper_functions.errors import UserError
+from helper_functions.data.splits import SPLITS
 from helper_functions.prepare.cutting import RANDOM
 from helper_functions.prepare.rows import Found, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
-from helper_functions.splits import SPLITS
+from helper_functions.runtime.errors import UserError
 
 HELP = "COCO annotation files, one a split or one for all"
 CUTS = True

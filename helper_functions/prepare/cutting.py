@@ -11,8 +11,8 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from helper_functions.errors import UserError
 from helper_functions.prepare.rows import Row
+from helper_functions.runtime.errors import UserError
 
 RANDOM = (
     "The validation split is cut at random, picture by picture: frames of one film or neighbours "

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from helper_functions.files import make_folder
-from helper_functions.images import ImageError, image_problem, read_image
+from helper_functions.data.images import ImageError, image_problem, read_image
+from helper_functions.runtime.files import make_folder
 
 USER_AGENT = "volunet-prepare/1 (one-off download of a research data set)"
 MAX_BYTES = 200_000_000

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from helper_functions import cli
-from helper_functions.errors import UserError
 from helper_functions.prepare.coco import read_coco
 from helper_functions.prepare.download import Job, fetch_all
 from helper_functions.prepare.rows import Found, Row, check_rows, class_name, file_name
 from helper_functions.prepare.sources import Sources, whole_number
+from helper_functions.runtime.errors import UserError
 
 HELP = "FathomNet 2023 (Kaggle), whose pictures --download fetches"
 CUTS = True

@@ -12,9 +12,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from helper_functions import cli
-from helper_functions.errors import UserError
 from helper_functions.prepare.rows import MISSING, Dropped, Found, Row
 from helper_functions.prepare.sources import Sources, whole_number
+from helper_functions.runtime.errors import UserError
 
 HELP = "GeoLifeCLEF 2024 (Kaggle)"
 CUTS = True

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from helper_functions.errors import UserError
+from helper_functions.data.splits import SPLITS
 from helper_functions.prepare.cutting import RANDOM
 from helper_functions.prepare.rows import Found, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
-from helper_functions.splits import SPLITS
+from helper_functions.runtime.errors import UserError
 
 HELP = "a CSV with a column of 0 and 1 for each class"
 CUTS = True

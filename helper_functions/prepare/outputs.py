@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from helper_functions.errors import UserError
-from helper_functions.files import make_folder, write_atomically
+from helper_functions.data.splits import COLUMNS, SPLITS
 from helper_functions.prepare.rows import Found, Row
-from helper_functions.splits import COLUMNS, SPLITS
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import make_folder, write_atomically
 
 MANIFEST_VERSION = 1
 _NAMED = 5  # classes in a note

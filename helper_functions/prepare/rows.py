@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from helper_functions.errors import UserError
+from helper_functions.runtime.errors import UserError
 
 MISSING = "the picture is not there"
 MAX_NAME = 255  # bytes that file systems allow a name

@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from helper_functions.errors import UserError
 from helper_functions.prepare.archives import count_line
 from helper_functions.prepare.coco import Coco, read_coco
 from helper_functions.prepare.rows import Dropped, Found, Row, file_name
 from helper_functions.prepare.sources import Sources, whole_number
+from helper_functions.runtime.errors import UserError
 
 HELP = "ShipRSImageNet, from its VOC files"
 CUTS = False  # train, val and test are published

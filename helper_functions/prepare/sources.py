@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
-from helper_functions.errors import UserError
+from helper_functions.runtime.errors import UserError
 
 MAX_JSON = 2_000_000_000  # bytes; COCO's largest annotation file has a quarter of that
 MAX_SMALL = 10_000_000

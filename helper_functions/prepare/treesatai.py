@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from helper_functions import cli
-from helper_functions.bands import PAPER, RGB, TRUE_COLOUR
-from helper_functions.errors import UserError
+from helper_functions.data.bands import PAPER, RGB, TRUE_COLOUR
 from helper_functions.prepare.archives import check_archives, count_line
 from helper_functions.prepare.rows import Dropped, Found, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
+from helper_functions.runtime.errors import UserError
 
 HELP = "TreeSatAI (Zenodo 6780578), or the aerial tiles of its time-series edition"
 CUTS = True

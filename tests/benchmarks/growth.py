@@ -21,8 +21,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from timing import hardware, interleaved
 from ways import MIN_SUPERPIXELS, ROOT, feature_maps, head, head_model, random_targets, vdsm
 
-from helper_functions.figures.style import INK, MUTED, PALETTE, PAPER, tint, write_png
-from helper_functions.workers import keep_freed_memory
+from helper_functions.data.workers import keep_freed_memory
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
 
 CHANNELS = 2432
 BATCH, SIDE, CLASSES = 16, 4, 15

@@ -27,12 +27,12 @@ import numpy.typing as npt
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helper_functions.metrics import (  # noqa: E402
+from helper_functions.metrics.multilabel import (  # noqa: E402
     baselines,
     mean_average_precision,
     report,
 )
-from helper_functions.reporting import (  # noqa: E402
+from helper_functions.results.tables import (  # noqa: E402
     write_metrics,
     write_per_class,
     write_predictions,

@@ -26,15 +26,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 from plain_pictures import PlainDataset, plain_batches  # noqa: E402
 
-from helper_functions.cache import PictureCache  # noqa: E402
-from helper_functions.datasets import (  # noqa: E402
+from helper_functions.data.cache import PictureCache  # noqa: E402
+from helper_functions.data.dataset import (  # noqa: E402
     ImageDataset,
     NoTargets,
     Transform,
     collate,
 )
-from helper_functions.transforms import EvalTransform, TrainTransform  # noqa: E402
-from helper_functions.workers import keep_freed_memory  # noqa: E402
+from helper_functions.data.transforms import EvalTransform, TrainTransform  # noqa: E402
+from helper_functions.data.workers import keep_freed_memory  # noqa: E402
 
 SIZE = 224
 BATCH = 16

@@ -16,7 +16,7 @@ from steps import make_ways, training_step
 from timing import hardware, interleaved, ratio
 from ways import random_targets
 
-from helper_functions.workers import keep_freed_memory
+from helper_functions.data.workers import keep_freed_memory
 
 CPU = torch.device("cpu")
 

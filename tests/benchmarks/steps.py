@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ways import plain_loss_of
 
-from helper_functions.classification import ClassificationObjective
-from helper_functions.datasets import Batch
-from helper_functions.optim import make_optimizer, make_scheduler
-from helper_functions.stepping import Objective, Stepper
+from helper_functions.data.dataset import Batch
+from helper_functions.tasks.classify.classification import ClassificationObjective
+from helper_functions.training.optim import make_optimizer, make_scheduler
+from helper_functions.training.step import Objective, Stepper
 from loss_functions import AsymmetricLoss
 from models import VoLUNet, create_model
 from models.backbones import create_backbone, feature_map

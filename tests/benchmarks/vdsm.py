@@ -24,7 +24,7 @@ from ways import (
     vdsm,
 )
 
-from helper_functions.workers import keep_freed_memory
+from helper_functions.data.workers import keep_freed_memory
 from models.vdsm import VARIANTS
 
 

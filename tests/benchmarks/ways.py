@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from plain_head import plain_loss  # noqa: E402
 from plain_vdsm import plain_distance, plain_labels, plain_pool  # noqa: E402
 
-from helper_functions.classification import ClassificationObjective  # noqa: E402
+from helper_functions.tasks.classify.classification import ClassificationObjective  # noqa: E402
 from loss_functions import AsymmetricLoss  # noqa: E402
 from models import VoLUNet  # noqa: E402
 from models.kan import KANLinear  # noqa: E402

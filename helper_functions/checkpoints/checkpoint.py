@@ -1,0 +1,257 @@
+"""Checkpoints: plain tensors in plain dictionaries, read without running code from them.
+
+Content of a file, whatever the task:
+
+* ``format``, ``format_version``, ``versions``: what wrote it;
+* ``settings``: the arguments of ``create_model``; ``model``: the state dict;
+* ``info``: what the task needs to use the model (for classification: class names, image size, mean
+  and std); ``args``: the command line as resolved;
+* ``epoch``, ``step``, ``metrics``: where it stands;
+* ``training``: optimiser, scheduler, scaler, position and random states; in ``last.ckpt`` only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+
+from helper_functions.checkpoints.hub_folder import CONFIG, WEIGHTS, read_model_folder
+from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import write_atomically
+from models import VoLUNet, create_model
+from models.inplace_abn import DEFAULT, INPLACE_ABN, to_batch_norm
+from models.legacy import convert_released_checkpoint, is_released_checkpoint
+from models.pretrained import read_state_dict
+
+FORMAT = "volunet"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read from a file; see the module's description for its parts."""
+
+    path: Path
+    content: dict[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self.content[key]
+        except KeyError:
+            raise UserError(f"The checkpoint {self.path} lacks its part {key!r}.") from None
+
+    def digest(self) -> str:
+        """A checksum of the file, or of the files of a folder."""
+        files = [self.path]
+        if self.path.is_dir():
+            files = [self.path / CONFIG, self.path / WEIGHTS]
+        digest = hashlib.sha256()
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model scores."""
+        count = self["settings"].get("num_classes")
+        if not isinstance(count, int):
+            raise UserError(f"The settings in {self.path} lack a number of classes.")
+        return count
+
+    def model(self) -> VoLUNet:
+        """Build the model that the checkpoint describes, in evaluation mode.
+
+        Always with ordinary batch norm: a model trained with in-place ABN needs no package here.
+
+        Raises:
+            UserError: If settings and tensors do not belong together.
+        """
+        settings, state = self["settings"], self["model"]
+        self._check_head_sizes()
+        try:
+            model = create_model(**{**settings, "norm": DEFAULT})
+            if settings.get("norm") == INPLACE_ABN:
+                state = to_batch_norm(state, model)
+            model.load_state_dict(state)
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "too little memory"
+            raise UserError(
+                f"The checkpoint {self.path} does not describe a usable model: {reason}"
+            ) from error
+        return model.eval()
+
+    def _check_head_sizes(self) -> None:
+        """Compare the sizes that the settings give the head with its tensors.
+
+        Before anything of that size is allocated: a damaged file may ask for a billion classes.
+        """
+        settings, state = self["settings"], self["model"]
+        size = settings.get("kan_grid_size", 5) + 2 * settings.get("kan_spline_order", 3) + 1
+        expected = [
+            ("head.weight", 0, self.num_classes),
+            ("head.layers.0.base_weight", 0, self.num_classes),
+            ("head.layers.0.grid", 1, size),
+        ]
+        for name, axis, length in expected:
+            if name in state and state[name].shape[axis : axis + 1] != (length,):
+                raise UserError(
+                    f"The checkpoint {self.path} does not describe a usable model: by its settings "
+                    f"the length of {name} is {length}, but its shape is "
+                    f"{tuple(state[name].shape)}."
+                )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _canonical(value: Any) -> Any:
+    """The same plain data as fresh objects with interned strings.
+
+    Pickle writes an object that it has met before as a reference, so without this the bytes of a
+    file would tell whether its parts were computed or loaded.
+    """
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_canonical(item) for item in value])
+    return sys.intern(value) if type(value) is str else value
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically, stamped with format and versions.
+
+    Raises:
+        OSError: If it cannot be written; the old file is then untouched.
+    """
+    stamp = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": library_versions(),
+    }
+    whole = _canonical({**stamp, **content})
+    write_atomically(path, lambda file: torch.save(whole, file))
+
+
+def keep_previous(path: Path, previous: Path) -> None:
+    """Give the file at ``path`` a second name, so that a new one can take its place.
+
+    At every moment at least one of the two is whole.
+    """
+    if not path.is_file():
+        return
+    link = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        link.unlink(missing_ok=True)
+        link.hardlink_to(path)
+        link.replace(previous)
+    except OSError:  # a file system without links
+        path.replace(previous)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of this project, or one of the authors' released program.
+
+    Args:
+        path: A file, or a folder as ``val.py --export folder`` writes it.
+
+    Raises:
+        UserError: If the file is missing, damaged, unsafe, of another program or a newer format.
+    """
+    if path.is_dir():
+        return Checkpoint(path, read_model_folder(path))
+    try:
+        content = read_state_dict(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if is_released_checkpoint(content):
+        return _read_released(path, content)
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint that train.py wrote.")
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has checkpoint format {version}; this program reads {FORMAT_VERSION}."
+        )
+    return Checkpoint(path, content)
+
+
+def _read_released(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """A checkpoint of the authors' released program; it carries no class names."""
+    try:
+        settings, state = convert_released_checkpoint(content)
+    except ValueError as error:
+        raise UserError(
+            f"{path} looks like a checkpoint of the released VoLUNet, but {error}."
+        ) from error
+    info = {
+        "task": "classification",
+        "classes": None,
+        "image_size": settings["image_size"],
+        "mean": None,
+        "std": None,
+    }
+    return Checkpoint(path, {"settings": settings, "model": state, "info": info})
+
+
+def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> VoLUNet:
+    """Load a trained model, ready for evaluation.
+
+    Args:
+        path: A checkpoint of ``train.py``, or of the authors' released program; or a folder as
+            ``val.py --export folder`` writes it.
+        map_location: Device to put it on.
+
+    Raises:
+        UserError: If the file cannot be used; the message says why.
+    """
+    return read_checkpoint(Path(path)).model().to(map_location)
+
+
+def random_states() -> dict[str, Any]:
+    """States of all random generators, as plain data."""
+    version, internal, gauss = random.getstate()
+    # Libraries may draw from NumPy's global generator, so its state belongs to a run.
+    numpy_state: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, cached = numpy_state
+    states: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Undo what has been drawn since ``random_states``."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    numpy_state = (kind, keys.numpy().astype(np.uint32), position, has_gauss, cached)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])
+    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,1 @@
+"""Numbers to files: tables, overlays, curves, the report."""

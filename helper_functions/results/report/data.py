@@ -1,0 +1,73 @@
+"""What a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from helper_functions.data.images import read_image
+from helper_functions.metrics.calibration import Reliability, reliability
+from helper_functions.metrics.thresholds import Rule, tune_thresholds
+from helper_functions.tasks.classify.region_maps import RegionMap
+
+FindMaps = Callable[[Sequence[Path]], Iterable[RegionMap]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A validation of N pictures and K classes.
+
+    Attributes:
+        metrics: As written to ``metrics.json``.
+        table: As written to ``per_class.csv``.
+        paths: The N pictures.
+        targets: (N, K) 0 or 1.
+        scores: (N, K) probabilities.
+        settings: The settings of the run.
+        find_maps: Gives the region maps of some pictures; ``None``: the report goes without.
+        read: Decodes a picture.
+    """
+
+    metrics: dict[str, Any]
+    table: dict[str, npt.NDArray[Any]]
+    paths: Sequence[Path]
+    targets: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    settings: dict[str, Any]
+    find_maps: FindMaps | None = None
+    read: Callable[[Path], Image.Image] = read_image
+
+    @property
+    def classes(self) -> list[str]:
+        """The K names."""
+        classes: list[str] = self.metrics["classes"]
+        return classes
+
+    @cached_property
+    def limits(self) -> npt.NDArray[np.float32]:
+        """The threshold of every class, (K,)."""
+        threshold = np.asarray(self.metrics["threshold"], np.float32)
+        return np.broadcast_to(threshold, len(self.classes))
+
+    @cached_property
+    def best_first(self) -> list[int]:
+        """Classes by descending AP."""
+        order: list[int] = np.argsort(-self.table["AP"], kind="stable").tolist()
+        return order
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Of all labels."""
+        return reliability(self.targets, self.scores)
+
+    @cached_property
+    def best_thresholds(self) -> list[float]:
+        """The threshold with the best F1 of every class; not a number for classes without one."""
+        return tune_thresholds(self.targets, self.scores, Rule("f1"), np.nan)

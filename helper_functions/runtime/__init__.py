@@ -1,0 +1,1 @@
+"""The ground: errors, files, devices, processes and signals; imports nothing of ours."""

@@ -1,0 +1,453 @@
+"""Every mode and every damage that read_image meets, written to disk and read back."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from helper_functions.data.images import IMAGE_EXTENSIONS, ImageError, find_images, read_image
+from helper_functions.data.png import decode_plain_png
+from helper_functions.runtime.errors import UserError
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def pixels_of(path: Path) -> list[list[list[int]]]:
+    image = read_image(path)
+    assert image.mode == "RGB"
+    values: list[list[list[int]]] = np.asarray(image).tolist()
+    return values
+
+
+def first_row(path: Path) -> list[tuple[int, ...]]:
+    return [tuple(pixel) for pixel in pixels_of(path)[0]]
+
+
+def greys(*values: int) -> list[tuple[int, ...]]:
+    return [(value, value, value) for value in values]
+
+
+def row(mode: str, *values: float | tuple[int, ...]) -> Image.Image:
+    image = Image.new(mode, (len(values), 1))
+    for x, value in enumerate(values):
+        image.putpixel((x, 0), value)
+    return image
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert caught.value.path == path
+    assert str(caught.value) == f"Cannot read the image {path}: {caught.value.reason}."
+    assert not caught.value.reason.endswith(".")
+    return caught.value.reason
+
+
+# --- modes
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "expected"),
+    [
+        ("bits.png", row("1", 0, 255), greys(0, 255)),
+        ("bits.tif", row("1", 255, 0), greys(255, 0)),
+        ("grey.png", row("L", 0, 7, 255), greys(0, 7, 255)),
+        ("grey-alpha.png", row("LA", (9, 0), (200, 255)), greys(9, 200)),
+        ("rgb.png", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
+        ("rgb.bmp", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
+        ("rgb.ppm", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
+        ("rgba.png", row("RGBA", (1, 2, 3, 0), (4, 5, 6, 99)), [(1, 2, 3), (4, 5, 6)]),
+        ("rgba.tif", row("RGBA", (1, 2, 3, 0), (4, 5, 6, 255)), [(1, 2, 3), (4, 5, 6)]),
+        ("cmyk.tif", row("CMYK", (0, 255, 255, 0), (0, 0, 0, 255)), [RED, (0, 0, 0)]),
+        ("half.pgm", row("I", 0, 257, 65535), greys(0, 1, 255)),
+    ],
+)
+def test_exact_modes(
+    tmp_path: Path, name: str, image: Image.Image, expected: list[tuple[int, ...]]
+) -> None:
+    image.save(tmp_path / name)
+    assert first_row(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize("transparency", [None, 1, bytes([255, 0, 128])])
+@pytest.mark.filterwarnings("error")
+def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
+    image = row("P", 2, 1, 0)
+    image.putpalette([*RED, *GREEN, *BLUE])
+    if transparency is None:
+        image.save(tmp_path / "palette.png")
+    else:
+        image.save(tmp_path / "palette.png", transparency=transparency)
+    with Image.open(tmp_path / "palette.png") as written:
+        assert written.mode == "P"
+        assert ("transparency" in written.info) == (transparency is not None)
+    assert first_row(tmp_path / "palette.png") == [BLUE, GREEN, RED]
+    assert "transparency" not in read_image(tmp_path / "palette.png").info
+
+
+def test_ycbcr(tmp_path: Path) -> None:
+    row("YCbCr", (76, 85, 255), (128, 128, 128)).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as written:
+        assert written.mode in {"YCbCr", "RGB"}  # some Pillows convert while they open
+    # 76 + 1.402 * 127 = 254; the other two bands are below 1.
+    np.testing.assert_allclose(first_row(tmp_path / "a.tif"), [RED, (128,) * 3], atol=1)
+
+
+def test_lab(tmp_path: Path) -> None:
+    # Red of sRGB is L* 54.29, a* 80.81, b* 69.89 under D50, stored as 2.55 L*, a* + 128, b* + 128.
+    row("LAB", (255, 128, 128), (0, 128, 128), (138, 209, 198)).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as written:
+        assert written.mode == "LAB"
+    expected = [(255, 255, 255), (0, 0, 0), RED]
+    np.testing.assert_allclose(first_row(tmp_path / "a.tif"), expected, atol=6)
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    with Image.open(tmp_path / "a.jpg") as written:
+        assert written.mode == "CMYK"
+    np.testing.assert_allclose(first_row(tmp_path / "a.jpg"), [RED] * 16, atol=3)
+
+
+def test_modes_that_no_pillow_writer_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+    for image, expected in [
+        (row("HSV", (0, 255, 255), (170, 255, 255)), [RED, BLUE]),
+        (Image.new("I;16L", (1, 1), 65535), greys(255)),
+        (Image.new("I;16N", (1, 1), 2570), greys(10)),
+    ]:
+        monkeypatch.setattr(Image, "open", lambda _file, image=image: image)
+        assert first_row(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.png", "I;16"), ("a.tif", "I;16"), ("b.tif", "I;16B")]
+)
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str, mode: str) -> None:
+    values = [0, 128, 129, 255, 257, 32768, 65406, 65407, 65535]
+    image = Image.new(mode, (len(values), 1))
+    for x, value in enumerate(values):
+        image.putpixel((x, 0), value)
+    image.save(tmp_path / name)
+    with Image.open(tmp_path / name) as written:
+        assert written.mode == mode
+    assert first_row(tmp_path / name) == greys(*(round(value / 257) for value in values))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0, 17, 255], [0, 17, 255]), ([0, 256], [0, 1]), ([0, 65535], [0, 255])],
+)
+def test_integers_by_their_range(tmp_path: Path, values: list[int], expected: list[int]) -> None:
+    Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
+    assert first_row(tmp_path / "a.tif") == greys(*expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "span"), [([-1, 5], "from -1 to 5"), ([3, 65536], "from 3 to 65536")]
+)
+def test_integers_outside_every_range(tmp_path: Path, values: list[int], span: str) -> None:
+    Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
+    assert refusal(tmp_path / "a.tif") == (
+        f"its 32-bit values run {span}, outside 0 to 65535; say with --value-range which are black "
+        f"and white"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 0.5, 1], [0, 128, 255]),
+        ([0, 1.4, 254.6], [0, 1, 255]),
+        ([0.1, 0.2, 0.4], [26, 51, 102]),
+    ],
+)
+def test_floats_by_their_range(tmp_path: Path, values: list[float], expected: list[int]) -> None:
+    Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as written:
+        assert written.mode == "F"
+    np.testing.assert_array_equal(first_row(tmp_path / "a.tif"), greys(*expected))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([-0.5, 1], "its floating-point values run from -0.5 to 1, outside 0 to 255"),
+        ([0, 255.5], "its floating-point values run from 0 to 255.5, outside 0 to 255"),
+        ([0, np.nan], "its floating-point values are not all finite"),
+        ([0, np.inf], "its floating-point values are not all finite"),
+    ],
+)
+def test_floats_outside_every_range(tmp_path: Path, values: list[float], reason: str) -> None:
+    Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "a.tif")
+    hint = "; say with --value-range which are black and white" if "outside" in reason else ""
+    assert refusal(tmp_path / "a.tif") == reason + hint
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif", "a.webp"])
+def test_first_frame_of_an_animation(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    options: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    with Image.open(tmp_path / name) as written:
+        assert getattr(written, "n_frames", 1) == 2
+    assert first_row(tmp_path / name) == [RED] * 4
+
+
+# --- orientation
+
+
+def oriented(tmp_path: Path, suffix: str, orientation: int, upright: Image.Image) -> Path:
+    """Store `upright` as a camera held that way would: EXIF says where row 0 and column 0 are."""
+    pixels = np.asarray(upright)
+    stored = {
+        1: pixels,  # top, left
+        2: pixels[:, ::-1],  # top, right
+        3: pixels[::-1, ::-1],  # bottom, right
+        4: pixels[::-1],  # bottom, left
+        5: pixels.transpose(1, 0, 2),  # left, top
+        6: pixels[:, ::-1].transpose(1, 0, 2),  # right, top
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+        8: pixels[::-1].transpose(1, 0, 2),  # left, bottom
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"{orientation}{suffix}"
+    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
+    upright = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, size=(2, 3, 3), dtype=np.uint8)
+    )
+    path = oriented(tmp_path, suffix, orientation, upright)
+    np.testing.assert_array_equal(np.asarray(read_image(path)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_jpeg(tmp_path: Path, orientation: int) -> None:
+    quadrants = np.array([[RED, GREEN], [BLUE, (255, 255, 255)]], dtype=np.uint8)
+    upright = Image.fromarray(np.kron(quadrants, np.ones((16, 32, 1), dtype=np.uint8)))
+    read = read_image(oriented(tmp_path, ".jpg", orientation, upright))
+    assert read.size == (64, 32)
+    corners = np.asarray(read)[np.ix_([2, 29], [2, 61])]
+    np.testing.assert_allclose(corners, quadrants, atol=12)
+
+
+@pytest.mark.parametrize("block", [b"Exif\0\0XM\0*\0\0\0\x08", b"Exif\0\0MM\0*\0\0"])
+def test_damaged_exif_counts_as_upright(tmp_path: Path, block: bytes) -> None:
+    row("RGB", RED, BLUE).save(tmp_path / "a.png", exif=block)
+    with Image.open(tmp_path / "a.png") as written, pytest.raises((SyntaxError, struct.error)):
+        written.getexif()
+    assert first_row(tmp_path / "a.png") == [RED, BLUE]
+
+
+def test_undefined_orientation_counts_as_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    row("RGB", RED, BLUE).save(tmp_path / "a.png", exif=exif)
+    assert first_row(tmp_path / "a.png") == [RED, BLUE]
+
+
+# --- refusals
+
+
+def test_missing(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "a.png") == "there is no such file"
+
+
+def test_directory(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == "it is a directory"
+
+
+def test_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    assert refusal(tmp_path / "a" / "b.png") == "the system refuses it (Not a directory)"
+
+
+def test_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert refusal(tmp_path / "a.png") == "it is empty (0 bytes)"
+
+
+def test_not_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("filename,label,split")
+    assert refusal(tmp_path / "a.png") == "it is not in an image format that Pillow knows"
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "png", "ppm", "tif", "webp"])
+def test_truncated(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, size=(40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    assert read_image(path).size == (40, 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    reason = refusal(path)
+    assert reason.startswith("Pillow cannot decode it (")
+    assert "truncated" in reason or suffix == "webp"  # Its decoder gives no reason.
+
+
+def test_decoder_error_without_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_file: object) -> None:
+        raise EOFError
+
+    (tmp_path / "a.png").write_bytes(b"x")
+    monkeypatch.setattr(Image, "open", fail)
+    assert refusal(tmp_path / "a.png") == "Pillow cannot decode it (EOFError)"
+
+
+@pytest.mark.parametrize("limit", [60, 30])  # Pillow warns above the limit, raises above twice it.
+@pytest.mark.parametrize("action", ["ignore", "default", "error"])
+def test_decompression_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, action: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64)
+    assert read_image(tmp_path / "a.png").size == (8, 8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.filters", [(action, None, Warning, None, 0)])
+        reason = refusal(tmp_path / "a.png")
+    assert (
+        reason == f"it has more pixels than Pillow holds safe against decompression bombs ({limit})"
+    )
+
+
+def test_memory_shortage_is_not_blamed_on_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_file: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "a.png").write_bytes(b"x")
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        read_image(tmp_path / "a.png")
+
+
+def test_error_survives_pickling() -> None:
+    error = ImageError(Path("a/b.jpg"), "it is empty (0 bytes)")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) == "Cannot read the image a/b.jpg: it is empty (0 bytes)."
+    assert (copy.path, copy.reason) == (error.path, error.reason)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "jpg", "png", "tif", "webp"])
+def test_file_is_closed(tmp_path: Path, suffix: str) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("open files cannot be listed here")
+    path = tmp_path / f"a.{suffix}"
+    frames = [Image.effect_noise((40, 40), level).convert("RGB") for level in (20, 90)]
+    options: dict[str, Any] = {} if suffix == "jpg" else {"save_all": True}
+    frames[0].save(path, append_images=frames[1:], **options)
+
+    def is_open() -> bool:
+        return path.resolve() in [link.resolve() for link in descriptors.iterdir()]
+
+    with path.open("rb"):
+        assert is_open()
+    image = read_image(path)
+    assert not is_open()
+    assert image.resize((8, 8)).size == (8, 8)  # The pixels do not need the file any more.
+
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert caught.value.__cause__ is not None  # The traceback keeps the decoder's frames alive.
+    assert not is_open()
+
+
+# --- folders
+
+
+def test_find_images(tmp_path: Path) -> None:
+    names = ["b.JPG", "a.jpeg", "sub/c.png", "sub/deep/d.tiff", ".hidden.png", ".git/e.png"]
+    names += ["notes.txt", "png", "sub/.cache/f.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    expected = ["a.jpeg", "b.JPG", "sub/c.png", "sub/deep/d.tiff"]
+    assert find_images(tmp_path) == [tmp_path / name for name in expected]
+
+
+def test_find_images_below_a_hidden_folder(tmp_path: Path) -> None:
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "a.png").touch()
+    assert find_images(tmp_path / ".data") == [tmp_path / ".data" / "a.png"]
+
+
+@pytest.mark.parametrize("make", [None, Path.touch])
+def test_find_images_without_a_folder(tmp_path: Path, make: object) -> None:
+    folder = tmp_path / "a"
+    if callable(make):
+        make(folder)
+    with pytest.raises(UserError, match=f"image folder {folder} is not an existing folder"):
+        find_images(folder)
+
+
+def test_find_images_in_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(UserError, match=f"folder {tmp_path} holds no image: .*\\.jpg"):
+        find_images(tmp_path)
+
+
+def test_extensions_are_ones_that_pillow_opens() -> None:
+    assert {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif"} <= IMAGE_EXTENSIONS
+    formats = Image.registered_extensions()
+    unreadable = {suffix for suffix in IMAGE_EXTENSIONS if formats.get(suffix) not in Image.OPEN}
+    assert not unreadable - {".avif", ".jp2"}  # These two depend on how Pillow was built.
+
+
+@pytest.mark.parametrize("save", [{}, {"compress_level": 0}, {"optimize": True}])
+def test_the_fast_way_of_plain_pngs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: dict[str, Any]
+) -> None:
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", **save)
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.open", None)  # Pillow has no part in it
+        assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(pixels))
+    content = (tmp_path / "a.png").read_bytes()
+    for length in range(1, len(content) - 13, 83):
+        (tmp_path / "cut.png").write_bytes(content[:length])
+        assert refusal(tmp_path / "cut.png")
+
+
+def test_pngs_of_other_kinds_take_the_slow_way(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    rgb = Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8))
+    frames = [Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8)) for _ in range(2)]
+    rgb.save(tmp_path / "key.png", transparency=(1, 2, 3))
+    rgb.save(tmp_path / "animated.png", save_all=True, append_images=frames)
+    rgb.convert("RGBA").save(tmp_path / "alpha.png")
+    text = PngInfo()
+    text.add_text("Comment", "none")
+    rgb.save(tmp_path / "text.png", pnginfo=text)
+    for path in tmp_path.iterdir():
+        with path.open("rb") as file:
+            assert decode_plain_png(file) is None, path
+        assert np.array_equal(np.asarray(read_image(path)), np.asarray(rgb)), path
+
+
+def test_deep_pngs_take_the_slow_way(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(7).integers(0, 65536, (6, 5, 3), dtype=np.uint16)
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels))
+    with Image.open(tmp_path / "deep.png") as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(np.asarray(read_image(tmp_path / "deep.png")), np.asarray(expected))

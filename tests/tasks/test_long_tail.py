@@ -1,0 +1,245 @@
+"""Weights of rare classes: in the loss, in the choice of pictures, and through train.py."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from conftest import SMALL, Script, assert_refused, data_flags
+from PIL import Image
+
+from helper_functions.data import dataset as datasets
+from helper_functions.data.dataset import EpochSampler, ImageDataset, Key, NoTargets
+from helper_functions.data.splits import read_split_table
+from helper_functions.data.transforms import TrainTransform
+from helper_functions.tasks.classify.long_tail import (
+    HIGHEST_RATIO,
+    count_classes,
+    inverse_frequency_weights,
+    repeat_factors,
+)
+from loss_functions import AsymmetricLoss
+
+
+def _long_tail(number: int, classes: int) -> list[list[int]]:
+    """Pictures of up to three classes, of which the last ones are rare."""
+    rng = random.Random(0)
+    odds = [2.0**-k for k in range(classes)]
+    return [
+        sorted(set(rng.choices(range(classes), odds, k=rng.randrange(4)))) for _ in range(number)
+    ]
+
+
+def test_classes_are_counted() -> None:
+    assert count_classes([[0, 2], [], [2]], 4).tolist() == [1, 0, 2, 0]
+    assert count_classes([[], []], 2).tolist() == [0, 0]
+
+
+def test_weights_are_inverse_to_the_counts() -> None:
+    weights = inverse_frequency_weights(np.array([80, 40, 20, 10]))
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_allclose(weights / weights[0], [1, 2, 4, 8])
+
+
+def test_weights_are_bounded_and_empty_classes_do_not_count() -> None:
+    weights = inverse_frequency_weights(np.array([9000, 3, 0, 900, 899]))
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_allclose(weights / weights[0], [1, HIGHEST_RATIO, 1, 10, 10])
+
+
+def test_weighted_loss_is_that_of_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=generator) * 3
+    targets = (torch.rand(6, 4, generator=generator) < 0.4).double()
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=torch.float64)
+    loss = AsymmetricLoss(2, 1, 0.05, weight=weight)(logits, targets)
+    expected = 0.0
+    for row, truth in zip(logits.tolist(), targets.tolist(), strict=True):
+        for logit, target, factor in zip(row, truth, weight.tolist(), strict=True):
+            p = 1 / (1 + math.exp(-logit))
+            if target:
+                term = (1 - p) * -math.log(p)
+            else:
+                q = min(1 - p + 0.05, 1)
+                term = (1 - q) ** 2 * -math.log(q)
+            expected += factor * term
+    assert loss.item() == pytest.approx(expected)
+    plain = AsymmetricLoss(2, 1, 0.05)(logits, targets)
+    ones = AsymmetricLoss(2, 1, 0.05, weight=torch.ones(4))(logits, targets)
+    assert torch.equal(plain, ones)
+    assert plain.item() != pytest.approx(expected)
+
+
+def test_repeat_factors_are_those_of_a_loop() -> None:
+    indices = _long_tail(400, 9)
+    counts = Counter(k for classes in indices for k in classes)
+    threshold = max(counts.values()) / len(indices)
+    factors = repeat_factors(indices, 9)
+    for classes, factor in zip(indices, factors, strict=True):
+        expected = 1.0
+        for k in classes:
+            expected = max(expected, math.sqrt(threshold / (counts[k] / len(indices))))
+        assert factor == pytest.approx(expected)
+    assert factors.max() > 5
+
+
+def _keys(sampler: EpochSampler, epoch: int, start: int = 0) -> list[Key]:
+    sampler.set_position(epoch, start)
+    keys = list(sampler)
+    assert len(sampler) == len(keys)
+    return keys
+
+
+def _sampler(weights: npt.NDArray[np.float64], **settings: Any) -> EpochSampler:
+    return EpochSampler(len(weights), shuffle=True, weights=weights, **settings)
+
+
+def test_an_epoch_shows_pictures_by_weight() -> None:
+    weights = repeat_factors(_long_tail(300, 9), 9)
+    expected = 300 * weights / weights.sum()
+    sampler, seen, epochs = _sampler(weights, seed=5), Counter[int](), 400
+    for epoch in range(epochs):
+        keys = _keys(sampler, epoch)
+        assert len(keys) == len(set(keys)) == 300
+        assert {key[0] for key in keys} == {epoch}
+        times = Counter(key[1] for key in keys)
+        for index, number in enumerate(expected):
+            assert math.floor(number) <= times[index] <= math.ceil(number)
+            repeats = sorted(key[2:] for key in keys if key[1] == index)
+            assert repeats == [() if n == 0 else (n,) for n in range(times[index])]
+        seen += times
+    mean = np.array([seen[index] / epochs for index in range(300)])
+    share = expected % 1
+    error = np.sqrt(share * (1 - share) / epochs)
+    assert np.abs(mean - expected).max() < 5 * error.max()
+    assert (np.abs(mean - expected) < 5 * error + 1e-9).all()
+
+
+def test_the_places_of_repeats_are_random() -> None:
+    """The copies of a picture lie on average as far from the middle as any place of the epoch."""
+    weights = np.array([50.0] + [1.0] * 199)
+    sampler = _sampler(weights)
+    places = [
+        place
+        for epoch in range(40)
+        for place, key in enumerate(_keys(sampler, epoch))
+        if not key[1]
+    ]
+    assert len(places) > 40 * 35
+    deviation = 200 / math.sqrt(12) / math.sqrt(len(places))
+    assert abs(np.mean(places) - 99.5) < 4 * deviation
+    assert np.std(places) == pytest.approx(200 / math.sqrt(12), rel=0.08)
+
+
+def test_the_order_follows_from_seed_and_epoch() -> None:
+    weights = repeat_factors(_long_tail(90, 6), 6)
+    orders = [_keys(_sampler(weights, seed=1), epoch) for epoch in range(3)]
+    again = _sampler(weights, seed=1)
+    assert [_keys(again, epoch) for epoch in (2, 0, 1)] == [orders[2], orders[0], orders[1]]
+    assert [key[1:] for key in orders[0]] != [key[1:] for key in orders[1]]
+    assert _keys(_sampler(weights, seed=2), 0) != orders[0]
+    assert _keys(again, 1, start=40) == orders[1][40:]
+
+
+def test_processes_share_every_weighted_batch() -> None:
+    weights = repeat_factors(_long_tail(41, 6), 6)
+    whole = _keys(_sampler(weights, batch_size=6), 3)
+    shares = [_keys(_sampler(weights, batch_size=6, rank=r, processes=3), 3) for r in range(3)]
+    merged = [sorted(key for share in shares for key in share[n : n + 2]) for n in range(0, 14, 2)]
+    # 41 = 6 * 6 + 5: the last batch holds at least one picture a process.
+    assert merged == [sorted(whole[start : start + 6]) for start in range(0, 41, 6)]
+
+
+def test_equal_weights_show_every_picture_once() -> None:
+    for length in (1, 7, 1000):
+        keys = _keys(_sampler(np.full(length, 0.3)), 0)
+        assert sorted(keys) == [(0, index) for index in range(length)]
+
+
+def test_without_weights_the_order_is_as_it_was() -> None:
+    order = list(range(50))
+    random.Random("3/order/7").shuffle(order)
+    assert _keys(EpochSampler(50, shuffle=True, seed=3), 7) == [(7, index) for index in order]
+
+
+def test_a_repeated_picture_is_augmented_anew(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    dataset = ImageDataset([tmp_path / "a.png"], NoTargets(1), TrainTransform(32), seed=1)
+    images = [dataset[key] for key in ((0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 1))]
+    assert all(isinstance(item, datasets.Item) for item in images)
+    first, second, third, again = (item.image for item in images)  # type: ignore[union-attr]
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert torch.equal(second, again)
+
+
+def test_training_with_both(
+    tiny_set: Path, run_here: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (tiny_set / "splits.csv").read_text().splitlines()
+    rows = [text[0]]  # red is on two training pictures only
+    for row in text[1:]:
+        rare = "'red'" in row and row.endswith("train")
+        if not rare or sum("'red'" in kept and kept.endswith("train") for kept in rows) < 2:
+            rows.append(row)
+    (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
+    used: dict[str, Any] = {}
+
+    def make_loader(dataset: Any, **settings: Any) -> Any:
+        if settings.get("shuffle"):
+            used["weights"] = settings["weights"]
+        return original(dataset, **settings)
+
+    class Loss(AsymmetricLoss):
+        def __init__(self, *settings: Any, **more: Any) -> None:
+            super().__init__(*settings, **more)
+            used["weight"] = self.weight
+
+    original = datasets.make_loader
+    monkeypatch.setattr(datasets, "make_loader", make_loader)
+    monkeypatch.setattr("loss_functions.AsymmetricLoss", Loss)
+    call = (
+        *("train.py", "--img_dir", tiny_set / "images", "--csv_path", tmp_path / "splits.csv"),
+        *(*SMALL, "--epochs", 2, "--output-path", tmp_path / "out", "--head", "linear"),
+    )
+    both = ("--loss-weight", "inverse-frequency", "--sampler", "class-balanced")
+    done = run_here(*call, *both)
+    assert done.status == 0, done.errors
+    table = read_split_table(tmp_path / "splits.csv")
+    train = table.split("train")
+    counts = [sum(name in sample.labels for sample in train) for name in table.classes]
+    assert counts[2] == 2 < min(counts[:2])
+    inverse = np.array([1 / count for count in counts])
+    np.testing.assert_allclose(used["weight"], inverse / inverse.mean(), rtol=1e-6)
+    factors = [
+        max(math.sqrt(max(counts) / counts[table.classes.index(n)]) for n in sample.labels)
+        for sample in train
+    ]
+    np.testing.assert_allclose(used["weights"], factors)
+    refused = run_here(*call, "--resume", "--loss-weight", "inverse-frequency")
+    assert_refused(refused, "was trained with sampler = class-balanced, not uniform")
+
+
+def test_the_defaults_are_as_released(
+    tiny_set: Path, run_here: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unused(Exception):
+        pass
+
+    def refuse(*_: object) -> None:
+        raise Unused
+
+    monkeypatch.setattr(
+        "helper_functions.tasks.classify.long_tail.inverse_frequency_weights", refuse
+    )
+    monkeypatch.setattr("helper_functions.tasks.classify.long_tail.repeat_factors", refuse)
+    call = ("train.py", *data_flags(tiny_set), *SMALL, "--epochs", 1)
+    assert run_here(*call, "--output-path", tmp_path / "out").status == 0
