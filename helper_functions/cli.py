@@ -1,37 +1,39 @@
-"""What the two scripts' command lines share: flags, checks and exit statuses."""
+"""What every command line shares: the parser, ``--config`` files, types of flags, exit statuses."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import math
+import difflib
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from helper_functions.config import config_words
-from helper_functions.data.bands import Reading, parse_bands
-from helper_functions.metrics.thresholds import parse_rule
+import yaml
+
+from helper_functions.runtime.device import out_of_memory_message
 from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.runtime.files import free_space
-from helper_functions.runtime.out_of_memory import shortage
 from helper_functions.runtime.signals import Stopped
-from helper_functions.tasks.classify.presets import PRESETS
-from models.vdsm import VARIANTS
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
+# What train.py writes into args.yaml beside its flags.
+RECORDS = frozenset({"data_hash", "provenance", "processes"})
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reads ``--config`` files and whose complaints are one line.
+    """An argument parser that reads ``--config`` files and reports an error in one line.
 
     Attributes:
-        others: Names in a config file to pass over, with underscores.
+        other_flags: Names in a config file to pass over, with underscores.
+        flags_of_tasks: The task that knows a flag which this parser lacks, by the flag.
     """
 
-    others: Collection[str] = ()
+    other_flags: Collection[str] = ()
+    flags_of_tasks: Mapping[str, str] = {}
 
     def add_config_flag(self) -> None:
         """Offer ``--config FILE``: flags from a file, which those of the command line override."""
@@ -49,16 +51,96 @@ class Parser(argparse.ArgumentParser):
         """Parse the flags of a config file, if one is named, and then those of the line."""
         words = list(sys.argv[1:] if args is None else args)
         if "--config" in self._option_string_actions:
-            finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-            finder.add_argument("--config", type=Path)
-            found, _ = finder.parse_known_args(words)
-            if found.config is not None:
-                words = config_words(self, found.config, self.others) + words
+            path = early_flag("--config", words)
+            if path is not None:
+                words = config_words(self, Path(path), self.other_flags) + words
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
+        if message.startswith("unrecognized arguments: "):
+            for word in message.split()[2:]:
+                if task := self.flags_of_tasks.get(word.partition("=")[0]):
+                    message = f"{word} belongs to --task {task}"
+                    break
         self.exit(WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def early_flag(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value of one flag, read before the parser of the whole command line exists."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument(flag, dest="value")
+    try:
+        value: str | None = finder.parse_known_args(list(words))[0].value
+    except argparse.ArgumentError:  # the whole parser reports it
+        return None
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML file of flags: a mapping of names to values.
+
+    Raises:
+        UserError: If it cannot be read or is no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"The config file {path} cannot be read: {reason}.") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a valid YAML file: {reason}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must map flags to values, one `flag: value` a line.")
+    return {str(key).lstrip("-").replace("-", "_"): value for key, value in content.items()}
+
+
+def config_words(
+    parser: argparse.ArgumentParser, path: Path, other_flags: Collection[str] = ()
+) -> list[str]:
+    """Return the flags of a config file as words to put before those of the command line.
+
+    Args:
+        parser: Knows the flags.
+        path: YAML, a mapping of flags without their dashes to values; ``null`` leaves a flag out.
+        other_flags: Names to pass over without complaint, with underscores.
+
+    Raises:
+        UserError: If the file cannot be read or names an unknown flag.
+    """
+    actions = {action.dest: action for action in parser._actions if action.option_strings}
+    flags: dict[str, Any] = {}
+    for name, value in read_config(path).items():
+        if name not in actions:
+            if name in RECORDS or name in other_flags:
+                continue
+            near = difflib.get_close_matches(name, actions, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; see --help for those there are."
+            raise UserError(f"{path} names {name!r}, which is no flag{hint}")
+        switch = actions[name].nargs == 0 and not isinstance(
+            actions[name], argparse.BooleanOptionalAction
+        )
+        if value is None or value == {} or (switch and value is False):
+            continue
+        flag = next(word for word in actions[name].option_strings if word.startswith("--"))
+        flags[flag.removeprefix("--")] = value
+    return to_arguments(flags)
+
+
+def to_arguments(flags: dict[str, Any]) -> list[str]:
+    """Return flags as command-line words: ``True`` is a bare flag, ``False`` its ``--no-`` form."""
+    words: list[str] = []
+    for name, value in flags.items():
+        if value is True or value is False:
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, dict):
+            words += [f"--{name}", *(f"{key}={item}" for key, item in value.items())]
+        elif isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        else:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 class KeyValues(argparse.Action):
@@ -87,7 +169,7 @@ class KeyValues(argparse.Action):
 def number(
     kind: type[int] | type[float], low: float | None = None, high: float | None = None
 ) -> Callable[[str], float]:
-    """A flag type: a number of a kind within bounds (both included)."""
+    """Return a flag type: a number within bounds (both included)."""
 
     def parse(text: str) -> float:
         value = kind(text)
@@ -104,222 +186,8 @@ def number(
     return parse
 
 
-def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> Any:
-    """Flags that say which pictures, and how they are read; the group, for more of them.
-
-    Without a CSV the pictures may be anywhere.
-    """
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--img_dir",
-        type=Path,
-        required=csv_required,
-        help="image folder"
-        + ("" if csv_required else "; to predict also a pattern in quotes, or a list (.txt, .csv)"),
-    )
-    group.add_argument(
-        "--csv_path",
-        type=Path,
-        required=csv_required,
-        help="split CSV: filename,label,split"
-        + ("" if csv_required else "; without it every image of --img_dir is predicted"),
-    )
-    group.add_argument(
-        "--dataset",
-        choices=sorted(PRESETS),
-        default="csv",
-        help="which set it is: expected class count, image size and notes (default: csv)",
-    )
-    group.add_argument(
-        "--num-classes",
-        type=number(int, 1),
-        help="number of classes, checked against the data (default: whatever the data says)",
-    )
-    group.add_argument(
-        "--image-size",
-        type=number(int, 1),
-        help="side that images are resized to, in pixels (default: that of the checkpoint or set)",
-    )
-    group.add_argument(
-        "--mean",
-        type=float,
-        nargs=3,
-        metavar=("R", "G", "B"),
-        help="normalise by this mean, in 0-1 (default: that of the checkpoint, else none)",
-    )
-    group.add_argument(
-        "--std",
-        type=float,
-        nargs=3,
-        metavar=("R", "G", "B"),
-        help="and this standard deviation (default: likewise)",
-    )
-    add_reading_flags(group)
-    group.add_argument(
-        "--cache-dir",
-        type=Path,
-        help="folder that keeps decoded, resized pictures from epoch to epoch and run to run "
-        "(default: none)",
-    )
-    group.add_argument(
-        "-j", "--workers", type=number(int, 0), default=2, help="loader processes (default: 2)"
-    )
-    group.add_argument(
-        "-b", "--batch-size", type=number(int, 1), default=16, help="images a batch (default: 16)"
-    )
-    return group
-
-
-def add_reading_flags(group: Any) -> None:
-    """Flags that say how raw values become red, green and blue."""
-    group.add_argument(
-        "--bands",
-        nargs="+",
-        metavar="BAND",
-        help="bands for red, green and blue: 'paper' (the first three), 'rgb' (the same, but 4 2 3 "
-        "of a TIFF with four: infrared, green, blue, red), or three numbers (default: those of the "
-        "checkpoint, else paper)",
-    )
-    group.add_argument(
-        "--value-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values that become black and white in pictures of more than 8 bits (default: that of "
-        "the checkpoint, else by the type of the values)",
-    )
-
-
-def reading(bands: list[str] | None, value_range: Sequence[float] | None) -> Reading:
-    """What --bands and --value-range ask for.
-
-    Raises:
-        UserError: If they make no sense.
-    """
-    try:
-        chosen = parse_bands(bands)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if value_range is None:
-        return Reading(chosen)
-    low, high = value_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(
-            f"--value-range is {low:g} to {high:g}; give the value of black, then the higher one "
-            f"of white."
-        )
-    return Reading(chosen, (low, high))
-
-
-def add_region_flags(group: Any) -> None:
-    """Flags of the paper's region branch."""
-    group.add_argument(
-        "--subsampling",
-        action="store_true",
-        help="average the feature map to --sub-h x --sub-w (default: off)",
-    )
-    group.add_argument("--sub-h", type=number(int, 1), default=4, help="rows (default: 4)")
-    group.add_argument("--sub-w", type=number(int, 1), default=4, help="columns (default: 4)")
-    group.add_argument(
-        "--min-superpixels",
-        type=number(int, 0),
-        default=6,
-        help="cells minus this many edges merge; 0: every cell is a region (default: 6)",
-    )
-    group.add_argument(
-        "--vdsm",
-        choices=VARIANTS,
-        default="released",
-        help="superpixel variant (default: released)",
-    )
-
-
-def grid_size(text: str) -> tuple[int, int]:
-    """A flag type: rows and columns as ``7`` or ``6x8``."""
-    rows, cross, columns = text.partition("x")
-    size = int(rows), int(columns if cross else rows)
-    if min(size) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range, a grid needs cells")
-    return size
-
-
-grid_size.__name__ = "grid such as 7 or 6x8"
-
-
-def temperature(text: str) -> float | str:
-    """A flag type: ``fit`` or a positive number."""
-    if text == "fit":
-        return text
-    value = number(float, 1e-3, 1e3)
-    return value(text)
-
-
-temperature.__name__ = "number or 'fit'"
-
-
-def add_decision_flags(group: Any) -> None:
-    """Flags that turn scores into decisions."""
-    group.add_argument(
-        "--thre", type=number(float, 0, 1), default=0.5, help="decision threshold (default: 0.5)"
-    )
-    group.add_argument(
-        "--tune-thresholds",
-        type=parse_rule,
-        metavar="RULE",
-        help="give every class its best threshold on the scored split and write thresholds.json; "
-        "f1: the best F1; precision=0.9: the best recall at that precision (default: --thre)",
-    )
-    group.add_argument(
-        "--temperature",
-        type=temperature,
-        help="divide logits by this number; fit: by the one that fits the scored split best, "
-        "written to thresholds.json (default: 1)",
-    )
-    group.add_argument(
-        "--thresholds",
-        type=Path,
-        metavar="FILE",
-        help="decide with the thresholds and the temperature of a thresholds.json; "
-        "they replace --thre (default: none)",
-    )
-
-
-def check_decision_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse decision flags that contradict each other or need labels that are not there."""
-    fitted = {
-        "--tune-thresholds": args.tune_thresholds is not None,
-        "--temperature fit": args.temperature == "fit",
-    }
-    for flag, given in fitted.items():
-        if given and args.csv_path is None:
-            parser.error(f"{flag} needs labels: give --csv_path as well")
-    if args.thresholds is not None and (args.tune_thresholds or args.temperature is not None):
-        parser.error(
-            "--thresholds brings thresholds and temperature along: leave out --tune-thresholds and "
-            "--temperature"
-        )
-
-
-def add_map_flags(group: Any) -> None:
-    """Flags of the region maps that ``val.py`` draws."""
-    group.add_argument(
-        "--regions",
-        action="store_true",
-        help="draw which class each region of every picture predicts, and write it as data, in the "
-        "folder 'regions' of the results (default: off)",
-    )
-    group.add_argument(
-        "--superpixel-grid",
-        type=grid_size,
-        metavar="ROWS[xCOLUMNS]",
-        help="cells of the feature map that superpixels are found on, for --regions, --mask-dir "
-        "and the report (default: the checkpoint's)",
-    )
-
-
-def add_runtime_flags(parser: argparse.ArgumentParser) -> Any:
-    """Flags that say where and how to compute; the group, for more of them."""
-    group = parser.add_argument_group("runtime")
+def add_device_flags(group: Any) -> None:
+    """Add the flags that say where and in which precision to compute."""
     group.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
     )
@@ -336,20 +204,19 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> Any:
         default=100,
         help="steps between two printed lines (default: 100)",
     )
-    return group
 
 
-def plain_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Every setting of a run as plain data; how it was resumed and where flags stood are none."""
+def plain_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """Return every setting of a run as plain data, without how it was resumed."""
     return {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(args).items()
+        for name, value in vars(flags).items()
         if name not in ("resume", "config")
     }
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script and turn what people can mend into one line and an exit status.
+    """Run a script and turn what people can fix into one line and an exit status.
 
     0: done; 2: input or command line are wrong; 130 and 143: stopped by a signal; 1: anything else.
     """
@@ -369,10 +236,10 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except (RuntimeError, MemoryError) as error:
-        lack = shortage(error)
-        if lack is None:
+        message = out_of_memory_message(error)
+        if message is None:
             raise
-        print(f"{script}: error: {lack}", file=sys.stderr)
+        print(f"{script}: error: {message}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""

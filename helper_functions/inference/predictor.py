@@ -1,177 +1,139 @@
-"""A trained model in use: pictures in, scores and region maps out, as the command line asks."""
+"""A model in use: batches of images in, predictions or an evaluation out."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from helper_functions import cli
-from helper_functions.checkpoints.checkpoint import Checkpoint
 from helper_functions.data.cache import open_cache
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
-from helper_functions.data.splits import SplitTable
-from helper_functions.data.transforms import EvalTransform
-from helper_functions.inference.tta import ViewAverage
+from helper_functions.data.dataset import Batch, ImageDataset, NoTargets, Samples, make_loader
+from helper_functions.data.flags import LoaderSettings
+from helper_functions.data.sampler import EpochSampler
+from helper_functions.runtime import distributed
+from helper_functions.runtime.device import autocast
 from helper_functions.runtime.errors import UserError
-from helper_functions.tasks.classify.classification import predict
-from helper_functions.tasks.classify.region_maps import RegionMap, find_region_maps
-from helper_functions.tasks.classify.regions import RegionRecorder
-from helper_functions.training.engine import resolve_amp, resolve_device
+from helper_functions.runtime.signals import StopRequest
+from helper_functions.tasks.base import Evaluator, Predictions, Task
+
+Predict = Callable[[Any, Tensor], Predictions]
 
 
-class TrainedModel:
-    """A checkpoint's model on a device, and how it reads pictures.
+@torch.inference_mode()
+def predict_batches(
+    predict: Predict,
+    model: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    amp: torch.dtype | None = None,
+) -> Iterator[tuple[Batch, Predictions]]:
+    """Yield each batch as it was read, and the predictions for its images (none: ``{}``)."""
+    model.eval()
+    for batch in loader:
+        if not batch.files:
+            yield batch, {}
+            continue
+        with autocast(device, amp):
+            predictions = predict(model, batch.to(device).images)
+        yield batch, predictions
 
-    What the command line leaves open is as it was in training.
 
-    Args:
-        args: The command line of ``val.py``.
-        checkpoint: Where the model is from.
-
-    Attributes:
-        settings: Image size, mean, std, bands and value range in use.
-        reading: How raw values become red, green and blue.
-        transform: What a picture goes through.
-        device: Where the model is.
-        amp: Autocast type or ``None``.
-        scorer: The model, averaged over the views of --tta.
+def evaluate(
+    task: Task,
+    model: nn.Module,
+    loader: DataLoader[Any],
+    device: torch.device,
+    amp: torch.dtype | None = None,
+    stop: StopRequest | None = None,
+) -> Evaluator:
+    """Evaluate a model on a labeled set; several processes share the images.
 
     Raises:
-        UserError: If the command line contradicts the checkpoint or itself.
+        UserError: If an image cannot be read.
+        Stopped: If a signal came in (to a single process: several finish the evaluation first).
+    """
+    sampler = loader.sampler
+    assert isinstance(sampler, EpochSampler)
+    sampler.set_position(0)
+    evaluator = task.evaluator(len(sampler))
+    bar = tqdm(
+        predict_batches(task.predict, model, loader, device, amp),
+        desc="evaluating",
+        total=len(loader),
+        disable=None if distributed.is_main() else True,
+        leave=False,
+    )
+    for batch, predictions in bar:
+        if batch.failures:
+            raise UserError(batch.failures[0])
+        evaluator.update(predictions, batch.targets)
+        if stop is not None and distributed.world_size() == 1:
+            stop.check()
+    return evaluator.merge(distributed.all_gather(evaluator))
+
+
+class Predictor:
+    """A task's model on a device, with what it takes to read images for it.
+
+    Args:
+        task: Knows transform and predictions.
+        model: On the device; possibly averaged over mirror images.
+        loading: How images come in batches.
+        device: Where batches go.
+        amp: Autocast type or ``None``.
     """
 
-    def __init__(self, args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-        _check_against_checkpoint(args, checkpoint)
-        self.args = args
-        self.checkpoint = checkpoint
-        info = checkpoint["info"]
-        self.settings = {
-            name: getattr(args, name) or info.get(name)
-            for name in ("image_size", "mean", "std", "bands", "value_range")
-        }
-        size, mean, std, bands, value_range = self.settings.values()
-        self.reading = cli.reading(bands, value_range)
-        self.transform = EvalTransform(size, mean, std)
-        self.device = resolve_device(args.device)
-        self.amp = resolve_amp(args.amp, self.device)
-        self.model = checkpoint.model().to(self.device)
-        self.scorer = ViewAverage(self.model, self.model, args.tta)
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        loading: LoaderSettings,
+        device: torch.device,
+        amp: torch.dtype | None,
+    ) -> None:
+        self.task = task
+        self.model = model
+        self.loading = loading
+        self.device = device
+        self.amp = amp
 
-    def class_names(self, table: SplitTable | None) -> list[str]:
-        """Names of the logits; checkpoints of the released program leave them to the CSV.
-
-        Raises:
-            UserError: If the CSV names another number of classes.
-        """
-        names: list[str] | None = self.checkpoint["info"]["classes"]
-        if names is not None:
-            return names
-        num_classes, path = self.checkpoint.num_classes, self.checkpoint.path
-        if table is None:
-            print("The checkpoint carries no class names; the columns are numbered instead.")
-            return [f"class_{index}" for index in range(num_classes)]
-        if len(table.classes) != num_classes:
-            raise UserError(
-                f"{path} scores {num_classes} classes without naming them, but {table.path} names "
-                f"{len(table.classes)}; give the CSV that it was trained with."
-            )
-        return list(table.classes)
-
-    def loader(
-        self, paths: Sequence[Path], targets: Sequence[Tensor] | None = None
-    ) -> DataLoader[Any]:
-        """Batches of N pictures, with N targets if there are any.
-
-        Raises:
-            UserError: If the model refuses the size of the pictures or of --superpixel-grid.
-        """
-        side = self.transform.resize.side
-        try:
-            cells = self.model.check_grid(side)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        _check_superpixel_grid(self.args.superpixel_grid, cells, side)
+    def loader(self, samples: Samples) -> DataLoader[Any]:
+        """Return batches of images, in their order."""
+        dataset = ImageDataset(
+            samples,
+            self.task.transform(training=False),
+            cache=open_cache(self.loading.cache_dir),
+            image_format=self.task.input.image_format,
+        )
         return make_loader(
-            ImageDataset(
-                paths,
-                NoTargets(len(paths)) if targets is None else targets,
-                self.transform,
-                cache=open_cache(self.args.cache_dir),
-                reading=self.reading,
-            ),
-            batch_size=self.args.batch_size,
-            workers=self.args.workers,
+            dataset,
+            batch_size=self.loading.batch_size,
+            workers=self.loading.workers,
             pin_memory=self.device.type == "cuda",
         )
 
-    def score(
-        self, paths: Sequence[Path], recorder: RegionRecorder | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Class probabilities of N pictures, float32 (N, K).
+    def batches(self, loader: DataLoader[Any]) -> Iterator[tuple[Batch, Predictions]]:
+        """Yield batches with the task's predictions."""
+        return predict_batches(self.task.predict, self.model, loader, self.device, self.amp)
 
-        Args:
-            paths: The pictures.
-            recorder: Around the model, if the classes of the regions are wanted too.
+    def run(
+        self, samples: Samples, predict: Predict, indices: Sequence[int]
+    ) -> Iterator[Predictions]:
+        """Yield what another function than the task's predicts for some images, batch by batch.
+
+        Raises:
+            UserError: If an image cannot be read.
         """
-        scorer = self.scorer
-        if recorder is not None:
-            scorer = ViewAverage(recorder, self.model, self.args.tta)
-        return predict(scorer, self.loader(paths), self.device, self.amp)
-
-    def region_maps(self, paths: Sequence[Path], temperature: float) -> Iterator[RegionMap]:
-        """What the regions of pictures predict, one map a picture."""
-        return find_region_maps(
-            self.model,
-            self.loader(paths),
-            self.device,
-            self.amp,
-            grid=self.args.superpixel_grid,
-            temperature=temperature,
-        )
-
-    def description(self) -> dict[str, Any]:
-        """What scores depend on beside the pictures, under names for people."""
-        return {
-            "checkpoint": self.checkpoint.digest(),
-            "image size": self.settings["image_size"],
-            "normalisation": [self.settings["mean"], self.settings["std"]],
-            "bands and value range": repr(self.reading),
-            "views": self.args.tta,
-            "device": self.device.type,
-            "precision": str(self.amp or torch.float32),
-        }
-
-
-def _check_against_checkpoint(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Refuse flags that contradict what the checkpoint holds."""
-    num_classes = checkpoint.num_classes
-    if args.num_classes is not None and args.num_classes != num_classes:
-        raise UserError(
-            f"--num-classes is {args.num_classes}, but {checkpoint.path} has {num_classes} classes."
-        )
-    backbone_name = checkpoint["settings"]["backbone_name"]
-    if args.backbone_name is not None and args.backbone_name != backbone_name:
-        raise UserError(
-            f"--backbone-name is {args.backbone_name}, but {checkpoint.path} holds a "
-            f"{backbone_name}."
-        )
-
-
-def _check_superpixel_grid(
-    grid: tuple[int, int] | None, cells: tuple[int, int], image_size: int
-) -> None:
-    """Refuse a grid that is finer than the feature map."""
-    if grid is not None and (grid[0] > cells[0] or grid[1] > cells[1]):
-        raise UserError(
-            f"--superpixel-grid asks for {grid[0]} x {grid[1]} cells, but the feature map of "
-            f"pictures of {image_size} pixels has {cells[0]} x {cells[1]}; lower it, or raise "
-            "--image-size."
-        )
+        names = [samples.names[index] for index in indices]
+        paths = [samples.paths[index] for index in indices]
+        loader = self.loader(Samples(names, paths, NoTargets(len(names))))
+        for batch, predictions in predict_batches(
+            predict, self.model, loader, self.device, self.amp
+        ):
+            if batch.failures:
+                raise UserError(batch.failures[0])
+            yield predictions

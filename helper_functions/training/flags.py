@@ -1,176 +1,84 @@
-"""The command line of ``train.py``."""
+"""Flags of the training loop, and the settings that they become."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from helper_functions import cli
 from helper_functions.data.splits import SPLITS
-from helper_functions.tasks.classify.presets import RECIPES
-from models.inplace_abn import DEFAULT, NORMS
-
-DESCRIPTION = """Train VoLUNet on pictures described by a split CSV.
-
-Example: python train.py --img_dir images --csv_path splits.csv --backbone-name resnet18
-"""
 
 
-def make_parser() -> cli.Parser:
-    """The command line; defaults are the released recipe."""
-    parser = cli.Parser(
-        usage="%(prog)s --img_dir DIR --csv_path FILE [flags]",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_config_flag()
-    parser.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        default="released",
-        help="set of defaults: the released program's, or what our measurements recommend; "
-        "explicit flags win (default: released)",
-    )
-    group = cli.add_data_flags(parser, csv_required=True)
-    group.add_argument(
-        "--max-bad-images",
-        type=cli.number(int, 0),
-        default=0,
-        help="unreadable training images to skip before giving up (default: 0)",
-    )
-    group.add_argument(
-        "--normalize",
-        choices=("none", "backbone"),
-        default="none",
-        help="by the mean and std that timm publishes for the backbone; --mean and --std win "
-        "(default: none, as released)",
-    )
-    group.add_argument(
-        "--cutout",
-        type=cli.number(float, 0, 1),
-        default=0.5,
-        help="box side of Cutout as a share of the image; 0: off (default: 0.5)",
-    )
-    group.add_argument(
-        "--rand-augment",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="two random operations an image (default: on)",
-    )
-    group.add_argument(
-        "--horizontal-flip",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="mirror half of the images; not in the released recipe (default: off)",
-    )
-    group.add_argument(
-        "--sampler",
-        choices=("uniform", "class-balanced"),
-        default="uniform",
-        help="pictures of an epoch: each once, or those of rare classes more often, by the square "
-        "root of their rarity (default: uniform)",
-    )
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a model is optimized.
 
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--backbone-name",
-        default="tresnet_l",
-        help="tresnet_m, tresnet_l, resnet18/50/101, swin_{b,l}_{224,384}_22k or any timm model "
-        "(default: tresnet_l)",
-    )
-    group.add_argument(
-        "--model-kwargs",
-        nargs="+",
-        default={},
-        action=cli.KeyValues,
-        metavar="KEY=VALUE",
-        help="handed on to timm.create_model (default: none)",
-    )
-    group.add_argument(
-        "--norm",
-        choices=NORMS,
-        default=DEFAULT,
-        help="inplace-abn: TResNet in less memory, with an optional package (default: default)",
-    )
-    group.add_argument(
-        "--model-path", type=Path, help="weights file for the backbone (default: none)"
-    )
-    group.add_argument(
-        "--pretrained", action="store_true", help="fetch timm's published weights (default: off)"
-    )
-    cli.add_region_flags(group)
-    group.add_argument(
-        "--head",
-        choices=("kan", "linear"),
-        default="kan",
-        help="the WIC-Classifier, or a linear layer to compare it with (default: kan)",
-    )
-    group.add_argument(
-        "--kan-grid-size", type=cli.number(int, 1), default=5, help="spline intervals (default: 5)"
-    )
-    group.add_argument(
-        "--kan-spline-order", type=cli.number(int, 0), default=3, help="degree (default: 3)"
-    )
-    group.add_argument(
-        "--kan-grid-range",
-        type=float,
-        nargs=2,
-        default=[-1.0, 1.0],
-        metavar=("LOW", "HIGH"),
-        help="ends of the spline grid (default: -1 1)",
-    )
-    group.add_argument(
-        "--kan-grid-update",
-        type=cli.number(int, 0),
-        default=0,
-        metavar="N",
-        help="fit the grid to the features of N training images before the first step; 0: keep it "
-        "(default: 0)",
-    )
+    Attributes:
+        epochs: Length of the run.
+        lr: Peak learning rate.
+        weight_decay: L2 on parameters with two or more dimensions.
+        pct_start: Share of the steps in which the rate rises.
+        accum_steps: Micro-batches whose gradients add up to one step.
+        clip_grad: Highest norm of the gradient; 0: no bound.
+        ema_decay: Highest decay of a moving average of the weights, which is then evaluated and
+            saved as the model; 0: none is kept.
+        patience: Epochs without a better score after which the run ends; 0: never.
+        compile: Compile the forward pass and the loss.
+        print_freq: Steps between two printed lines.
+        seed: Seed of the run.
+    """
 
-    group = parser.add_argument_group("loss")
-    group.add_argument(
-        "--gamma-neg",
-        type=cli.number(float, 0),
-        default=0.0,
-        help="focusing of ASL on hard negatives (default: 0)",
-    )
-    group.add_argument(
-        "--gamma-pos",
-        type=cli.number(float, 0),
-        default=0.0,
-        help="and on hard positives (default: 0)",
-    )
-    group.add_argument(
-        "--clip",
-        type=cli.number(float, 0, 1),
-        default=0.0,
-        help="shift of ASL: easy negatives count nothing (default: 0)",
-    )
-    group.add_argument(
-        "--nms-weight",
-        type=cli.number(float, 0),
-        default=1.0,
-        help="weight of the Local-NMS loss (default: 1)",
-    )
+    epochs: int
+    lr: float
+    weight_decay: float = 1e-4
+    pct_start: float = 0.2
+    accum_steps: int = 1
+    clip_grad: float = 0.0
+    ema_decay: float = 0.0
+    patience: int = 0
+    compile: bool = False
+    print_freq: int = 100
+    seed: int = 0
 
-    group.add_argument(
-        "--loss-weight",
-        choices=("none", "inverse-frequency"),
-        default="none",
-        help="weight of the classes in ASL: all alike, or the more the rarer, up to 10 times the "
-        "most frequent one's (default: none)",
-    )
+    @classmethod
+    def from_flags(cls, flags: argparse.Namespace) -> Self:
+        """Return what the flags say."""
+        return cls(**{name: getattr(flags, name) for name in cls.__dataclass_fields__})
 
-    group = parser.add_argument_group("optimisation")
+
+@dataclass(frozen=True)
+class SaveSettings:
+    """What a run leaves behind, what it survives, and how much of it can be lost.
+
+    Attributes:
+        output_path: Folder for checkpoints and logs.
+        save_every_steps: Steps between two saves within an epoch; 0: none.
+        save_every_minutes: Minutes between two saves within an epoch; 0: none.
+        keep_all: Keep the checkpoint of every epoch.
+        max_bad_images: Unreadable files that are skipped before the run stops.
+        max_bad_steps: Steps in a row with numbers that are not finite, skipped before it stops.
+    """
+
+    output_path: Path
+    save_every_steps: int = 0
+    save_every_minutes: float = 10.0
+    keep_all: bool = False
+    max_bad_images: int = 0
+    max_bad_steps: int = 10
+
+    @classmethod
+    def from_flags(cls, flags: argparse.Namespace) -> Self:
+        """Return what the flags say."""
+        return cls(**{name: getattr(flags, name) for name in cls.__dataclass_fields__})
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``train.py`` that no task owns."""
+    group = parser.add_argument_group("optimization")
     group.add_argument(
         "--lr", type=cli.number(float, 0), default=2e-4, help="peak rate (default: 2e-4)"
-    )
-    group.add_argument(
-        "--head-lr-factor",
-        type=cli.number(float, 0),
-        default=1.0,
-        help="learning rate of the head as a multiple of --lr; released: 1 (default: 1)",
     )
     group.add_argument("--epochs", type=cli.number(int, 1), default=80, help="(default: 80)")
     group.add_argument(
@@ -189,15 +97,15 @@ def make_parser() -> cli.Parser:
         "--ema-decay",
         type=cli.number(float, 0, 1),
         default=0.0,
-        help="judge and save a moving average of the weights; starts low and rises to this decay, "
-        "for example 0.999; 0: off (default: 0)",
+        help="evaluate and save a moving average of the weights; starts low and rises to this "
+        "decay, for example 0.999; 0: off (default: 0)",
     )
     group.add_argument(
         "--patience",
         type=cli.number(int, 0),
         default=0,
         metavar="N",
-        help="end after N epochs without a better validation mAP; 0: never (default: 0)",
+        help="end after N epochs without a better validation score; 0: never (default: 0)",
     )
     group.add_argument(
         "--accum-steps",
@@ -214,7 +122,8 @@ def make_parser() -> cli.Parser:
     )
     group.add_argument("--seed", type=cli.number(int, 0, 2**63 - 1), default=0, help="(default: 0)")
 
-    group = cli.add_runtime_flags(parser)
+    group = parser.add_argument_group("runtime")
+    cli.add_device_flags(group)
     group.add_argument(
         "--grad-checkpointing",
         action="store_true",
@@ -226,7 +135,6 @@ def make_parser() -> cli.Parser:
         action=argparse.BooleanOptionalAction,
         help="memory layout of the model; faster for most convolutions (default: on CUDA)",
     )
-
     group.add_argument(
         "--compile",
         action="store_true",
@@ -278,7 +186,7 @@ def make_parser() -> cli.Parser:
     group.add_argument(
         "--keep-all",
         action="store_true",
-        help="keep the checkpoint of every epoch, as model-EPOCH-MAP.ckpt (default: off)",
+        help="keep the checkpoint of every epoch, as model-EPOCH-SCORE.ckpt (default: off)",
     )
     group.add_argument(
         "--output-path", type=Path, default=Path("runs/train"), help="(default: runs/train)"
@@ -289,18 +197,10 @@ def make_parser() -> cli.Parser:
         const="last",
         choices=("last", "auto"),
         help="continue the run in --output-path; 'auto' starts one if there is none "
-        "(default: start anew)",
+        "(default: start a new run)",
     )
     group.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the run in --output-path (default: refuse)",
     )
-    return parser
-
-
-def parse_args() -> argparse.Namespace:
-    """The command line; what it leaves open comes from the recipe."""
-    parser = make_parser()
-    parser.set_defaults(**RECIPES[parser.parse_args().recipe])
-    return parser.parse_args()
