@@ -6,7 +6,7 @@ import argparse
 import ast
 import difflib
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,8 +32,10 @@ class Parser(argparse.ArgumentParser):
         flags_of_tasks: The task that knows a flag which this parser lacks, by the flag.
     """
 
-    other_flags: Collection[str] = ()
-    flags_of_tasks: Mapping[str, str] = {}
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.other_flags: set[str] = set()
+        self.flags_of_tasks: dict[str, str] = {}
 
     def add_config_flag(self) -> None:
         """Offer ``--config FILE``: flags from a file, which those of the command line override."""

@@ -70,7 +70,7 @@ def evaluate(
     for batch, predictions in bar:
         if batch.failures:
             raise UserError(batch.failures[0])
-        evaluator.update(predictions, batch.targets)
+        evaluator.update(predictions, batch.targets, batch.files)
         if stop is not None and distributed.world_size() == 1:
             stop.check()
     return evaluator.merge(distributed.all_gather(evaluator))

@@ -40,8 +40,8 @@ class Evaluator(ABC):
     """Metrics of a stream of predictions; several processes merge theirs in the order of ranks."""
 
     @abstractmethod
-    def update(self, predictions: Predictions, targets: Any) -> None:
-        """Add a batch: predictions of B images and their targets, as a ``Batch`` holds them."""
+    def update(self, predictions: Predictions, targets: Any, names: Sequence[str]) -> None:
+        """Add B images: predictions, targets as a ``Batch`` on the host holds them, and names."""
 
     @abstractmethod
     def merge(self, shares: Sequence[Self]) -> Self:
@@ -73,20 +73,16 @@ class Results:
         evaluator: Has seen all of them.
         metrics: As written to ``metrics.json``.
         tables: As written beside it.
-        settings: The settings of the run.
         read: Decodes an image.
         predict: Runs a function of a model and images (B, 3, H, W) over images by their index.
-        folder: Where the report lies; images that belong to it go into ``images/`` there.
     """
 
     samples: Samples
     evaluator: Evaluator
     metrics: dict[str, Any]
     tables: dict[str, Table]
-    settings: dict[str, Any]
     read: Callable[[Path], Image.Image]
     predict: Callable[[Callable[[Any, Tensor], Predictions], Sequence[int]], Iterator[Predictions]]
-    folder: Path
 
 
 class Task(ABC):
@@ -98,7 +94,6 @@ class Task(ABC):
         sums_over_images: Whether the loss is a sum over the images of a batch, or a mean of them.
         recipes: Defaults of ``--recipe`` by name; the first is the default.
         input: How images become the model's input.
-        settings_note: One sentence that ``train.py`` prints with the number of images.
     """
 
     name: ClassVar[str]
@@ -113,6 +108,10 @@ class Task(ABC):
     @abstractmethod
     def add_flags(cls, parser: cli.Parser, script: str) -> None:
         """Add the task's flags to the parser of ``train`` or ``val``."""
+
+    @classmethod
+    def check_flags(cls, parser: cli.Parser, flags: argparse.Namespace) -> None:
+        """Refuse flags of ``val`` that contradict each other, by ``parser.error``."""
 
     @classmethod
     @abstractmethod
@@ -136,11 +135,19 @@ class Task(ABC):
     def info(self) -> dict[str, Any]:
         """Return what using the model needs, as plain data; checkpoints and exports carry it."""
 
+    def describe(self) -> str:
+        """Return a sentence on the task for the line that ``train.py`` prints first."""
+        return ""
+
     # Data
 
     @abstractmethod
-    def samples(self, split: str) -> Samples:
-        """Return images and targets of ``train``, ``val``, ``test`` or ``all``."""
+    def samples(self, split: str, unreadable_allowed: int = 0) -> Samples:
+        """Return images and targets of ``train``, ``val``, ``test`` or ``all``.
+
+        Raises:
+            UserError: If there are none, or more images than allowed cannot be read.
+        """
 
     @abstractmethod
     def transform(self, *, training: bool) -> Transform:
@@ -159,6 +166,16 @@ class Task(ABC):
     @abstractmethod
     def build_model(self) -> nn.Module:
         """Return a new model; it has ``architecture`` and ``settings`` (see ``models.build``)."""
+
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse settings that do not fit a model, in training or in use.
+
+        Raises:
+            UserError: If that is so.
+        """
+
+    def to(self, device: torch.device) -> None:
+        """Move what the loss needs to a device."""
 
     def learning_rates(self) -> dict[str, float]:
         """Return multiples of the learning rate for submodules, by name."""
@@ -191,6 +208,10 @@ class Task(ABC):
     def predict(self, model: nn.Module, images: Tensor) -> Predictions:
         """Return the predictions for images (B, 3, H, W), of a model in evaluation mode."""
 
+    def prediction_settings(self) -> dict[str, Any]:
+        """Return on what else predictions depend, so that none is continued under other settings."""
+        return {}
+
     @abstractmethod
     def evaluator(self, length: int) -> Evaluator:
         """Return an evaluator of about ``length`` images."""
@@ -201,23 +222,25 @@ class Task(ABC):
         folder: Path,
         samples: Samples,
         predictions: Iterable[tuple[Sequence[int], Predictions]],
-        evaluator: Evaluator | None,
+        results: Results | None,
     ) -> str:
-        """Write the results of ``val.py``.
+        """Write what ``val.py`` leaves behind beside metrics, tables and report.
 
         Args:
             folder: Where to.
             samples: All N images.
             predictions: Parts, each with the indices of its images; can be iterated again.
-            evaluator: Of a validation; ``None`` where nothing is known of the images.
+            results: Of a validation; ``None`` where nothing is known of the images.
 
         Returns:
             Text for the terminal.
         """
 
     @abstractmethod
-    def draw(self, image: Image.Image, prediction: Predictions, target: Target) -> Image.Image:
-        """Return an image with the prediction (of one image) and the target drawn over it."""
+    def draw(
+        self, image: Image.Image, prediction: Predictions | None, target: Target
+    ) -> Image.Image:
+        """Return an image with what is predicted and known of it (either may be ``None``)."""
 
     def key_figures(self, results: Results) -> list[KeyFigure]:
         """Return what the report tells first."""
