@@ -1,8 +1,8 @@
 """From scores to decisions: a temperature, a threshold for every class, and the file of both.
 
 A label is predicted if its score exceeds the threshold of its class. Thresholds are tuned class by
-class on labelled scores; they lie half-way between two scores that occur, so that rounding moves no
-decision.
+class on labelled scores; they lie half-way between two scores that occur, so that rounding changes
+no decision.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from helper_functions.metrics.calibration import (
     fit_temperature,
     scale_scores,
 )
+from helper_functions.metrics.ranks import ranked
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_text
 
@@ -50,6 +51,9 @@ def parse_rule(text: str) -> Rule:
 
     Raises:
         ValueError: For anything else.
+
+    >>> parse_rule("precision=0.9")
+    Rule(name='precision', floor=0.9)
     """
     name, _, floor = text.partition("=")
     if text == "f1":
@@ -59,63 +63,59 @@ def parse_rule(text: str) -> Rule:
     raise ValueError(f"{text} is no rule for thresholds.")
 
 
-def _cuts(
-    positives: npt.NDArray[np.bool_], scores: ScoreArray
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], ScoreArray]:
-    """Every way to divide the N scores of a class: first the highest alone, last all above 0.
-
-    Returns:
-        True positives and predicted labels at each cut, and the threshold that makes it.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    ranked = ranked[ranked > 0]  # a score of 0 is never predicted, as no threshold is below
-    following = np.append(ranked[1:], np.float32(0))
-    last = np.flatnonzero(ranked > following)  # of equal scores all or none are predicted
-    upper, lower = ranked[last], following[last]
-    middle = lower + (upper - lower) / np.float32(2)
-    thresholds = np.where(middle < upper, middle, lower)
-    found = np.cumsum(positives[order])[last]
-    cuts: tuple[Any, Any, Any] = (found, last + 1, thresholds.astype(np.float32))
-    return cuts
-
-
 def best_threshold(
     positives: npt.NDArray[np.bool_], scores: ScoreArray, rule: Rule, fallback: float
 ) -> float:
-    """The threshold of one class that serves a rule best; of equals the highest.
+    """Find the threshold of one class that serves a rule best; of equals the highest.
 
     Args:
-        positives: (N,) whether a picture shows the class.
+        positives: (N,) whether an image shows the class.
         scores: (N,) its probabilities.
         rule: What counts.
-        fallback: Returned for a class that no picture shows (or only with a score of 0).
+        fallback: Returned for a class that no image shows (or only with a score of 0).
 
     Returns:
         A threshold; ``NEVER`` if no threshold reaches the precision that the rule asks for.
+
+    >>> scores = np.array([0.9, 0.6, 0.2], np.float32)
+    >>> round(best_threshold(np.array([True, True, False]), scores, Rule("f1"), 0.5), 2)
+    0.4
     """
-    found, predicted, thresholds = _cuts(positives, scores)
-    if not found.size or not found[-1]:
+    # Every cut of the ranking: of equal scores all or none are predicted, and a score of 0 never
+    # is, as no threshold is below.
+    ranked_scores, ranked_positives = ranked(scores, scores, positives)
+    following = np.append(ranked_scores[1:], np.float32(0))
+    last = np.flatnonzero(ranked_scores > following)
+    true_positives, predicted = np.cumsum(ranked_positives)[last], last + 1
+    if not last.size or not true_positives[-1]:
         return fallback
+
+    # The best cut
     if rule.name == "f1":
-        value = 2 * found / (predicted + np.count_nonzero(positives))
+        value = 2 * true_positives / (predicted + np.count_nonzero(positives))
     else:
-        value = np.where((found > 0) & (found >= rule.floor * predicted), found, 0)
-        if not value.any():
+        allowed = (true_positives > 0) & (true_positives >= rule.floor * predicted)
+        if not allowed.any():
             return NEVER
-    return float(thresholds[np.argmax(value)])
+        value = np.where(allowed, true_positives, 0)
+    best = last[np.argmax(value)]
+
+    # Half-way between the two scores, unless float32 has nothing between them
+    upper, lower = ranked_scores[best], following[best]
+    middle = lower + (upper - lower) / np.float32(2)
+    return float(middle if middle < upper else lower)
 
 
 def tune_thresholds(
     targets: TargetArray, scores: ScoreArray, rule: Rule, fallback: float
 ) -> list[float]:
-    """The best threshold of every class, see ``best_threshold``.
+    """Find the best threshold of every class by `best_threshold`.
 
     Args:
         targets: (N, K) 0 or 1.
         scores: (N, K) probabilities.
         rule: What counts.
-        fallback: For classes that no picture shows.
+        fallback: For classes that no image shows.
     """
     columns = zip(targets.T == 1, scores.T, strict=True)
     return [
@@ -129,18 +129,18 @@ class OperatingPoint(NamedTuple):
 
     Attributes:
         threshold: One for all classes, or a list of one a class.
-        temperature: Of the probabilities, see ``calibration``.
+        temperature: Of the probabilities, see `calibration`.
     """
 
     threshold: float | list[float]
     temperature: float = 1.0
 
     def scale(self, scores: ScoreArray) -> ScoreArray:
-        """The model's probabilities at the temperature."""
+        """Return the model's probabilities at the temperature."""
         return scale_scores(scores, self.temperature)
 
-    def limits(self, num_classes: int) -> ScoreArray:
-        """The threshold of every class, float32 (K,)."""
+    def class_thresholds(self, num_classes: int) -> ScoreArray:
+        """Return the threshold of every class, float32 (K,)."""
         return np.broadcast_to(np.asarray(self.threshold, np.float32), num_classes)
 
 
@@ -151,10 +151,10 @@ def tune(
     rule: Rule | None,
     fit: bool,
 ) -> OperatingPoint:
-    """Fit what is asked for to a labelled split: first the temperature, then the thresholds.
+    """Fit a temperature, thresholds, or both in this order, to a labelled split.
 
     Args:
-        point: Where to start; keeps what is not fitted.
+        point: The start; what is not fitted stays.
         targets: (N, K) 0 or 1.
         scores: (N, K) probabilities of the model, at temperature 1.
         rule: What thresholds are tuned for; ``None`` leaves them.
@@ -169,7 +169,7 @@ def tune(
 
 
 def describe_point(point: OperatingPoint, rule: Rule | None) -> str:
-    """What was fitted, in a sentence or two."""
+    """Describe what was fitted, in a sentence or two."""
     sentences = [f"The temperature is {point.temperature:.4g}."]
     if isinstance(point.threshold, list):
         low, high = min(point.threshold), max(point.threshold)
@@ -194,11 +194,11 @@ def write_point(
         classes: K names.
         origin: Further entries: what the numbers were fitted on.
     """
-    limits = np.broadcast_to(np.asarray(point.threshold, np.float64), len(classes)).tolist()
+    thresholds = np.broadcast_to(np.asarray(point.threshold, np.float64), len(classes)).tolist()
     content = {
         **origin,
         "temperature": point.temperature,
-        "thresholds": dict(zip(classes, limits, strict=True)),
+        "thresholds": dict(zip(classes, thresholds, strict=True)),
     }
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -234,13 +234,13 @@ def read_point(path: Path, classes: Sequence[str]) -> OperatingPoint:
     if lacking:
         raise UserError(
             f"{path} lacks {len(lacking)} of the model's {len(classes)} classes, such as "
-            f"{lacking[0]!r}; tune the thresholds anew with this checkpoint."
+            f"{lacking[0]!r}; tune the thresholds again with this checkpoint."
         )
     foreign = sorted(thresholds.keys() - set(classes))
     if foreign:
         raise UserError(
             f"{path} has a threshold for {foreign[0]!r}, which is no class of the model; tune the "
-            "thresholds anew with this checkpoint."
+            "thresholds again with this checkpoint."
         )
     for name in classes:
         if not _is_number(thresholds[name], 0, 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from typing import Any
 
 import numpy as np
@@ -40,9 +39,3 @@ def test_top_classes_are_the_first_of_a_stable_sort(count: int, levels: int) -> 
         sorted(range(12), key=lambda k: -float(row[k]))[:count] for row in scores.astype(np.float32)
     ]
     assert ranks.top_classes(scores.astype(np.float32), count).tolist() == expected
-
-
-def test_the_example_in_the_docstring_holds() -> None:
-    result = doctest.testmod(ranks)
-    assert result.attempted == 2
-    assert result.failed == 0
