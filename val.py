@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Subset
 
 from helper_functions import cli
-from helper_functions.data.dataset import NoTargets, Samples, stack_targets
+from helper_functions.data.dataset import Samples, stack_targets
 from helper_functions.data.flags import LoaderSettings
-from helper_functions.data.image_lists import find_listed_images
+from helper_functions.data.image_lists import unlabeled_samples
 from helper_functions.data.images import read_image
-from helper_functions.inference.export import export
+from helper_functions.inference.export import comparison_images, export
 from helper_functions.inference.predictor import Predictor
 from helper_functions.inference.resumable import (
     PredictionStore,
@@ -28,31 +26,8 @@ from helper_functions.parsers import parse_val
 from helper_functions.results.report import write_report
 from helper_functions.results.tables import write_metrics, write_table
 from helper_functions.runtime.device import resolve_amp, resolve_device
-from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder
 from helper_functions.tasks.base import Results, Task
-
-
-def unlabeled_samples(source: Path) -> Samples:
-    """Return the images of a folder, pattern or list, without targets."""
-    names, paths = find_listed_images(source)
-    return Samples(names, paths, NoTargets(len(names)))
-
-
-def images_to_compare(task: Task, predictor: Predictor, source: Path | None) -> tuple[Tensor, str]:
-    """Return a few images (N, 3, S, S) to compare an exported model on, and what they are."""
-    if source is None:
-        size = task.input.image_size
-        noise = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
-        return noise, "images of random noise (give --img_dir to compare on your own)"
-    samples = unlabeled_samples(source)
-    first = Samples(samples.names[:8], samples.paths[:8], samples.targets)
-    batches = list(predictor.loader(first))
-    failures = [failure for batch in batches for failure in batch.failures]
-    if failures:
-        raise UserError(failures[0])
-    images = torch.cat([batch.to(torch.device("cpu")).images for batch in batches])
-    return images, f"images of {source}"
 
 
 def validate(
@@ -100,7 +75,7 @@ def main() -> None:
     predictor = Predictor(task, scorer, LoaderSettings.from_flags(flags), device, amp)
 
     if flags.export is not None:
-        images, origin = images_to_compare(task, predictor, flags.img_dir)
+        images, origin = comparison_images(predictor, flags.img_dir)
         info = {"task": task.name, **task.info()}
         module = model if flags.export == "folder" else task.export_module(model)
         path, difference = export(flags.export, module.cpu(), info, images, output)

@@ -26,16 +26,16 @@ from typing import Any
 import yaml
 
 from helper_functions import cli
-from helper_functions.config import to_arguments
+from helper_functions.checkpoints.checkpoint import BEST
+from helper_functions.cli import to_arguments
 from helper_functions.results.training_log import TrainingLog
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
 from helper_functions.runtime.signals import Stopped
-from helper_functions.training.engine import BEST
+from helper_functions.tasks import DEFAULT_TASK, get_task
 
 RECIPES = Path(__file__).parent / "recipes"
 ROOT = Path(__file__).parent.parent
-COLUMNS = ("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Run:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """A recipe by name (a file of ``recipes/``) or path.
+    """Read a recipe by name (a file of ``recipes/``) or path.
 
     Raises:
         UserError: If it is missing or not a mapping with ``backbones`` and ``ablations``.
@@ -146,7 +146,7 @@ def _claim(run: Run, csv_path: Path) -> None:
     write_text(path, note)
 
 
-def carry_out(run: Run, args: argparse.Namespace) -> None:
+def run_once(run: Run, args: argparse.Namespace) -> None:
     """Train and validate one run, unless that is done already."""
     _claim(run, args.csv_path)
     if (run.folder / "val" / "metrics.json").is_file():
@@ -159,43 +159,42 @@ def carry_out(run: Run, args: argparse.Namespace) -> None:
     _call("val.py", [*data, *masks, *results], log)
 
 
-def measured(run: Run) -> dict[str, float] | None:
-    """The metrics of a finished run in percent; ``mAP_last`` is that of the last epoch."""
+def read_metrics(run: Run) -> dict[str, Any] | None:
+    """Return the metrics of a finished run; ``<name>_last`` is the value of the last epoch."""
     path = run.folder / "val" / "metrics.json"
     if not path.is_file():
         return None
-    metrics = json.loads(path.read_text(encoding="utf-8"))
     last = TrainingLog(run.folder / "log.csv").read()[-1]
-    return {**metrics, "mAP_last": float(last["val_mAP"])}
+    values = {
+        f"{name.removeprefix('val_')}_last": float(value)
+        for name, value in last.items()
+        if name.startswith("val_") and value
+    }
+    return {**json.loads(path.read_text(encoding="utf-8")), **values}
 
 
-def summarise(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """One row a backbone and ablation: mean and standard deviation over the finished seeds."""
+def summarize(runs: Sequence[Run], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield mean and standard deviation over the finished seeds, a row a backbone and ablation."""
     for backbone, ablation in dict.fromkeys((run.backbone, run.ablation) for run in runs):
-        results = [
-            metrics
-            for run in runs
-            if (run.backbone, run.ablation) == (backbone, ablation)
-            and (metrics := measured(run)) is not None
-        ]
+        same = [run for run in runs if (run.backbone, run.ablation) == (backbone, ablation)]
+        results = [metrics for run in same if (metrics := read_metrics(run)) is not None]
         row: dict[str, Any] = {"backbone": backbone, "ablation": ablation, "seeds": len(results)}
-        for column in COLUMNS if results else ():
+        for column in columns:
             values = [metrics[column] for metrics in results if column in metrics]
-            if not values:
-                continue
-            row[column] = statistics.mean(values)
-            row[f"{column}_std"] = statistics.stdev(values) if len(values) > 1 else None
+            if values:
+                row[column] = statistics.mean(values)
+                row[f"{column}_std"] = statistics.stdev(values) if len(values) > 1 else None
         yield row
 
 
-def _markdown(rows: Sequence[dict[str, Any]]) -> str:
+def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     def cell(row: dict[str, Any], column: str) -> str:
         if column not in row:
             return ""
         spread = row[f"{column}_std"]
         return f"{row[column]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
 
-    columns = [column for column in COLUMNS if any(column in row for row in rows)]
+    columns = [column for column in columns if any(column in row for row in rows)]
     header = ["backbone", "ablation", "seeds", *columns, "paper"]
     lines = [" | ".join(header), " | ".join("---" for _ in header)]
     for row in rows:
@@ -203,25 +202,24 @@ def _markdown(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(" | ".join([*cells, *(cell(row, column) for column in columns), ""]))
     table = "\n".join(f"| {line} |" for line in lines)
     return (
-        f"{table}\n\nMean ± standard deviation over the seeds, in percent, of the checkpoint with "
-        "the best validation mAP; `mAP_last` is the mAP after the last epoch, which no choice of a "
-        "checkpoint flatters; `region_purity` is the share of region cells whose predicted class "
-        "is in the pixel mask. The paper's own numbers could not be reached: whoever holds the "
+        f"{table}\n\nMean ± standard deviation over the seeds, of the checkpoint with the best "
+        "validation score; a name with `_last` is the value after the last epoch, which no choice "
+        "of a checkpoint flatters. The paper's own numbers could not be reached: whoever holds the "
         "article can fill in the last column.\n"
     )
 
 
-def write_tables(runs: Sequence[Run], folder: Path) -> None:
+def write_tables(runs: Sequence[Run], columns: Sequence[str], folder: Path) -> None:
     """Write ``results.csv`` and ``results.md`` from what has been measured so far."""
-    rows = list(summarise(runs))
-    columns = ["backbone", "ablation", "seeds"]
-    columns += [name for column in COLUMNS for name in (column, f"{column}_std")]
+    rows = list(summarize(runs, columns))
+    names = ["backbone", "ablation", "seeds"]
+    names += [name for column in columns for name in (column, f"{column}_std")]
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    table = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_text(folder / "results.csv", text.getvalue())
-    write_text(folder / "results.md", _markdown(rows))
+    write_text(folder / "results.md", _markdown(rows, columns))
 
 
 def main() -> None:
@@ -247,11 +245,12 @@ def main() -> None:
     recipe = read_recipe(args.recipe)
     args.output = args.output or Path("runs") / Path(args.recipe).stem
     runs = plan(recipe, args)
+    columns = get_task((recipe.get("flags") or {}).get("task", DEFAULT_TASK)).columns
     make_folder(args.output)
     for number, run in enumerate(runs, 1):
         print(f"{number}/{len(runs)}: {run.backbone}, {run.ablation}, seed {run.seed}", flush=True)
-        carry_out(run, args)
-        write_tables(runs, args.output)
+        run_once(run, args)
+        write_tables(runs, columns, args.output)
     print((args.output / "results.md").read_text(encoding="utf-8"))
 
 

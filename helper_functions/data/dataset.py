@@ -198,10 +198,15 @@ def _collate_targets(
         _pad(target, height, width, IGNORE) if target is not None and is_mask(target) else target
         for target in targets
     ]
-    tensors = [target for target in padded if target is not None and not is_points(target)]
-    if len(tensors) == len(padded) and len({target.shape for target in tensors}) == 1:
+    return stack_targets(padded)
+
+
+def stack_targets(targets: list[Target]) -> Tensor | list[Target]:
+    """Return (B, ...) where all targets are tensors of one shape and no points; else the list."""
+    tensors = [target for target in targets if target is not None and not is_points(target)]
+    if len(tensors) == len(targets) and len({target.shape for target in tensors}) == 1:
         return torch.stack(tensors)
-    return padded
+    return targets
 
 
 def _pad(tensor: Tensor, height: int, width: int, value: int) -> Tensor:

@@ -24,6 +24,9 @@ from torch import Tensor, nn
 
 from helper_functions.checkpoints import load_model
 from helper_functions.checkpoints.hub_folder import WEIGHTS, write_hub_folder
+from helper_functions.data.dataset import Samples
+from helper_functions.data.image_lists import unlabeled_samples
+from helper_functions.inference.predictor import Predictor
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
 from helper_functions.runtime.packages import require_packages, versions
@@ -150,6 +153,29 @@ def export(
         if not existed and not any(folder.iterdir()):
             folder.rmdir()
     return folder / chosen.file, difference
+
+
+def comparison_images(predictor: Predictor, source: Path | None) -> tuple[Tensor, str]:
+    """Return a few images (N, 3, S, S) to compare an exported model on, and what they are.
+
+    Args:
+        predictor: Reads them as its model needs them.
+        source: Folder, pattern or list; ``None`` takes noise.
+
+    Raises:
+        UserError: If an image cannot be read.
+    """
+    if source is None:
+        size = predictor.task.input.image_size
+        noise = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
+        return noise, "images of random noise (give --img_dir to compare on your own)"
+    names, paths, targets = unlabeled_samples(source)
+    batches = list(predictor.loader(Samples(names[:8], paths[:8], targets)))
+    failures = [failure for batch in batches for failure in batch.failures]
+    if failures:
+        raise UserError(failures[0])
+    images = torch.cat([batch.to(torch.device("cpu")).images for batch in batches])
+    return images, f"images of {source}"
 
 
 def _reason(error: BaseException) -> str:

@@ -91,6 +91,7 @@ class Task(ABC):
     Attributes:
         name: The value of ``--task``.
         monitor: The key of ``Evaluator.compute`` that chooses the best checkpoint; higher is better.
+        columns: Metrics that tables of experiments show; ``<name>_last`` is that of the last epoch.
         sums_over_images: Whether the loss is a sum over the images of a batch, or a mean of them.
         recipes: Defaults of ``--recipe`` by name; the first is the default.
         input: How images become the model's input.
@@ -98,6 +99,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     monitor: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
     sums_over_images: ClassVar[bool] = False
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"released": {}}
     input: InputSettings

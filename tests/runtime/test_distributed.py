@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, Command, data_flags
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
-from helper_functions.data.dataset import EpochSampler, Key
+from helper_functions.data.sampler import EpochSampler, Key
 from helper_functions.results.training_log import TrainingLog
 
 # Without batch norm, whose statistics every process takes over its own share. 11 training pictures

@@ -73,6 +73,9 @@ class Classify(Task):
 
     name: ClassVar[str] = "classify"
     monitor: ClassVar[str] = "mAP"
+    columns: ClassVar[tuple[str, ...]] = (
+        *("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity"),
+    )
     sums_over_images: ClassVar[bool] = True
     recipes: ClassVar[dict[str, dict[str, Any]]] = classify_flags.RECIPES
 
