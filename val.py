@@ -40,7 +40,6 @@ from helper_functions.metrics.thresholds import (
     tune,
     write_point,
 )
-from helper_functions.results.report import write_report
 from helper_functions.results.tables import (
     summary,
     write_metrics,
@@ -51,6 +50,7 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder
 from helper_functions.tasks.classify.region_files import write_region_maps
 from helper_functions.tasks.classify.regions import RegionRecorder, region_metrics
+from helper_functions.tasks.classify.report import write_report
 
 T = TypeVar("T")
 
