@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helper_functions.cli import Parser, number, run
-from helper_functions.figures import draw_architecture, draw_vdsm
+from helper_functions.figures import draw_vdsm
 from helper_functions.figures.region_maps import draw_region_maps
 from helper_functions.results.curves import draw_curves
 from helper_functions.runtime.files import make_folder
@@ -48,12 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder, log = options.output, options.log
     make_folder(folder)
-    draw_architecture(folder / "architecture.svg")
     draw_vdsm(folder / "vdsm.png")
     if options.checkpoint is not None:
         draw_region_maps(options.checkpoint, options.data, folder / "regions.png")
     if log.exists():
-        draw_curves(log, folder / "demo_curve.png", options.chance)
+        draw_curves(log, folder / "demo_curve.png", "mAP", ["loss_per_label"], options.chance)
     else:
         print(f"There is no log {log}, so demo_curve.png was left out; make demo writes that log.")
 

@@ -27,7 +27,7 @@ from models.vdsm import (
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 TILE_SEED = 3  # four stands, easy to tell apart
 GRID = 7
@@ -38,21 +38,21 @@ VOTES = (  # panel, variant, whose edge a cell votes for
     ("e", "nearest", "each cell for itself and the most alike"),
 )
 CAPTION = (
-    "The features are hand-made (colour, its spread, gradient energy at two scales), not a "
+    "The features are hand-made (color, its spread, gradient energy at two scales), not a "
     f"network's. min_superpixels is {MIN_SUPERPIXELS}. Line width in (d), (e): density. "
     "Cells without a number: regions of their own."
 )
 
 
-def _gradient_energy(grey: Tensor) -> Tensor:
-    """Length of the brightness gradient at every pixel, (1, height, width)."""
-    east = F.pad(grey[:, :, 1:] - grey[:, :, :-1], (0, 1))
-    south = F.pad(grey[:, 1:] - grey[:, :-1], (0, 0, 0, 1))
+def _gradient_energy(gray: Tensor) -> Tensor:
+    """Compute the length of the brightness gradient at every pixel, (1, height, width)."""
+    east = F.pad(gray[:, :, 1:] - gray[:, :, :-1], (0, 1))
+    south = F.pad(gray[:, 1:] - gray[:, :-1], (0, 0, 0, 1))
     return torch.hypot(east, south)
 
 
-def cell_features(image: Picture, grid: int) -> Tensor:
-    """A feature map without a network: eight hand-made features a cell, as ReLU channels.
+def cell_features(image: Pixels, grid: int) -> Tensor:
+    """Compute a feature map without a network: eight hand-made features a cell, as ReLU channels.
 
     The features are the mean and the standard deviation of red, green and blue, and the gradient
     energy at two scales. Each gives two channels, how far the cell lies above and below the tile's
@@ -66,25 +66,25 @@ def cell_features(image: Picture, grid: int) -> Tensor:
         float32 (1, 16, grid, grid).
     """
     rgb = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
-    grey = rgb.mean(dim=0, keepdim=True)
-    smooth = F.avg_pool2d(grey[None], 9, stride=1, padding=4)[0]
-    pixels = torch.cat([rgb, rgb.square(), _gradient_energy(grey), _gradient_energy(smooth)])
+    gray = rgb.mean(dim=0, keepdim=True)
+    smooth = F.avg_pool2d(gray[None], 9, stride=1, padding=4)[0]
+    pixels = torch.cat([rgb, rgb.square(), _gradient_energy(gray), _gradient_energy(smooth)])
     cells = F.adaptive_avg_pool2d(pixels[None], grid)
     mean, square, energy = cells[:, :3], cells[:, 3:6], cells[:, 6:]
     spread = (square - mean.square()).clamp(min=0).sqrt()
     features = torch.cat([mean, spread, energy], dim=1)
-    centred = features - features.mean(dim=(2, 3), keepdim=True)
-    return torch.cat([centred.clamp(min=0), (-centred).clamp(min=0)], dim=1)
+    centered = features - features.mean(dim=(2, 3), keepdim=True)
+    return torch.cat([centered.clamp(min=0), (-centered).clamp(min=0)], dim=1)
 
 
 def _affinity(features: Tensor, variant: str) -> tuple[Tensor, Tensor]:
-    """VDSM's affinity of every two cells and their distance on the grid, both (N, N)."""
+    """Compute VDSM's affinity of every two cells and their distance on the grid, both (N, N)."""
     distance = position_distance(features.shape[2], features.shape[3], variant)
     return cell_affinity(features.flatten(2), 1 - distance)[0], distance
 
 
 def _density(features: Tensor, variant: str) -> FloatArray:
-    """VDSM's edge density, (N, N) with the lower cell first."""
+    """Compute VDSM's edge density, (N, N) with the lower cell first."""
     affinity, distance = _affinity(features, variant)
     low, high = voted_edges(affinity[None], variant)
     cells = len(distance)
@@ -93,34 +93,34 @@ def _density(features: Tensor, variant: str) -> FloatArray:
 
 
 def _show(
-    axes: Any, title: str, subtitle: str, picture: Any, interpolation: str = "antialiased"
+    axes: Any, title: str, subtitle: str, image: Any, interpolation: str = "antialiased"
 ) -> None:
-    """Fill a square panel, whose unit is a cell, with a picture under two lines of text."""
+    """Fill a square panel, whose unit is a cell, with an image under two lines of text."""
     axes.set(xlim=(0, GRID), ylim=(GRID, 0), xticks=[], yticks=[], aspect="equal")
     axes.text(0, -0.55, title, fontsize=12.5, fontweight="bold", color=INK)
     axes.text(0, -0.16, subtitle, fontsize=10, color=MUTED)
     axes.spines[:].set_color(tint(INK, 0.3))
-    axes.imshow(picture, extent=(0, GRID, GRID, 0), cmap="cividis", interpolation=interpolation)
+    axes.imshow(image, extent=(0, GRID, GRID, 0), cmap="cividis", interpolation=interpolation)
 
 
-def _faded(image: Picture, strength: float) -> Picture:
+def _faded(image: Pixels, strength: float) -> Pixels:
     return (255 - strength * (255.0 - image)).astype(np.uint8)
 
 
-def _draw_grid(axes: Any, colour: str) -> None:
+def _draw_grid(axes: Any, color: str) -> None:
     """Draw the borders of the cells and mark the chosen one."""
     for line in range(1, GRID):
-        axes.plot([0, GRID], [line, line], color=colour, linewidth=0.8)
-        axes.plot([line, line], [0, GRID], color=colour, linewidth=0.8)
+        axes.plot([0, GRID], [line, line], color=color, linewidth=0.8)
+        axes.plot([line, line], [0, GRID], color=color, linewidth=0.8)
     row, column = CHOSEN_CELL
     x = [column, column + 1, column + 1, column, column]
     y = [row, row, row + 1, row + 1, row]
-    for colour, width in ((INK, 4.5), (PALETTE["yellow"], 2.2)):
-        axes.plot(x, y, color=colour, linewidth=width, solid_joinstyle="miter")
+    for color, width in ((INK, 4.5), (PALETTE["yellow"], 2.2)):
+        axes.plot(x, y, color=color, linewidth=width, solid_joinstyle="miter")
 
 
 def _heat(features: Tensor) -> FloatArray:
-    """Affinity to the chosen cell, (GRID, GRID); the cell itself is out of reach."""
+    """Compute the affinity to the chosen cell, (GRID, GRID); the cell itself is out of reach."""
     affinity, _ = _affinity(features, "corrected")
     heat = affinity.view(GRID, GRID, GRID, GRID)[CHOSEN_CELL].double().numpy()
     heat[CHOSEN_CELL] = np.nan
@@ -128,7 +128,7 @@ def _heat(features: Tensor) -> FloatArray:
 
 
 def _draw_votes(axes: Any, density: FloatArray) -> None:
-    """Lines between cell centres, as wide as the edge is dense."""
+    """Lines between cell centers, as wide as the edge is dense."""
     ends = np.argwhere(density)
     width = 0.6 + 5.4 * density[density > 0] / density.max()
     points = np.stack([ends % GRID + 0.5, ends // GRID + 0.5], axis=2)
@@ -140,7 +140,7 @@ def _draw_votes(axes: Any, density: FloatArray) -> None:
 
 
 def outlines(labels: IntArray) -> list[list[tuple[int, int]]]:
-    """The sides of cells at which two regions meet."""
+    """Return the sides of cells at which two regions meet."""
     upright = np.argwhere(labels[:, 1:] != labels[:, :-1]).tolist()
     level = np.argwhere(labels[1:] != labels[:-1]).tolist()
     return [
@@ -151,19 +151,19 @@ def outlines(labels: IntArray) -> list[list[tuple[int, int]]]:
 
 def _draw_regions(axes: Any, labels: IntArray) -> None:
     """Colour and number the regions of two and more cells; outline all."""
-    colours = list(PALETTE.values())
+    colors = list(PALETTE.values())
     sizes = np.bincount(labels.ravel())
     rank = np.cumsum(sizes > 1)  # the regions of several cells count from 1
-    centred = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "color": INK}
+    centered = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "color": INK}
     for (row, column), label in np.ndenumerate(labels):
         if sizes[label] > 1:
             x, y = [column, column + 1, column + 1, column], [row, row, row + 1, row + 1]
-            colour = colours[(rank[label] - 1) % len(colours)]
-            axes.fill(x, y, color=colour, alpha=0.5, linewidth=0)
-            axes.text(column + 0.5, row + 0.52, str(rank[label]), **centred)
-    for colour, width in ((INK, 3.2), (PAPER, 1.4)):
+            color = colors[(rank[label] - 1) % len(colors)]
+            axes.fill(x, y, color=color, alpha=0.5, linewidth=0)
+            axes.text(column + 0.5, row + 0.52, str(rank[label]), **centered)
+    for color, width in ((INK, 3.2), (PAPER, 1.4)):
         axes.add_collection(
-            LineCollection(outlines(labels), colors=colour, linewidths=width, capstyle="round")
+            LineCollection(outlines(labels), colors=color, linewidths=width, capstyle="round")
         )
 
 
@@ -196,4 +196,4 @@ def draw_vdsm(output: Path) -> None:
         _show(panel, f"({letter}) Superpixels: {variant}", subtitle, _faded(image, 0.6))
         _draw_regions(panel, labels)
     figure.text(0.012, 0.02, CAPTION, fontsize=10, color=MUTED)
-    write_png(figure, output, colours=256)
+    write_png(figure, output, colors=256)

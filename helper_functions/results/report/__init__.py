@@ -1,9 +1,38 @@
-"""``report.html``: the result of a validation as one page that opens without a network.
+"""``report.html``: the results of any task as one page that opens without a network.
 
-``page`` puts the parts together: ``findings`` (sentences), ``table`` (classes), ``charts`` and
-``lookalikes`` (drawn once, as SVG for the page and as PNG beside it), ``pictures``.
+A task describes what it found as key figures and sections; ``write_report`` makes the page of them.
 """
 
 from helper_functions.results.report.page import write_report
+from helper_functions.results.report.sections import (
+    Card,
+    Chart,
+    Charts,
+    Chip,
+    ChipGroup,
+    Column,
+    Comparison,
+    Gallery,
+    KeyFigure,
+    Section,
+    Sparkline,
+    Table,
+    Text,
+)
 
-__all__ = ["write_report"]
+__all__ = [
+    "Card",
+    "Chart",
+    "Charts",
+    "Chip",
+    "ChipGroup",
+    "Column",
+    "Comparison",
+    "Gallery",
+    "KeyFigure",
+    "Section",
+    "Sparkline",
+    "Table",
+    "Text",
+    "write_report",
+]

@@ -1,22 +1,32 @@
-"""The regions of pictures with the one class that each of them predicts."""
+"""The regions of images with the one class that each of them predicts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
+from helper_functions.results.overlays import (
+    LegendEntry,
+    color,
+    draw_labels,
+    draw_texts,
+    font,
+    letter,
+    resize,
+)
 from helper_functions.runtime.errors import UserError
 from helper_functions.training.step import autocast
 from models import RegionScores, VoLUNet
 
 
 class RegionMap(NamedTuple):
-    """What a picture's regions predict.
+    """What an image's regions predict.
 
     Attributes:
         labels: (h, w), the region of every cell, 0..n-1.
@@ -35,7 +45,7 @@ class RegionMap(NamedTuple):
 
 
 def split_region_maps(scores: RegionScores, temperature: float = 1.0) -> list[RegionMap]:
-    """The region maps of a batch of B pictures.
+    """Split the region scores of a batch into the maps of its B images.
 
     Args:
         scores: Of the batch.
@@ -50,7 +60,7 @@ def split_region_maps(scores: RegionScores, temperature: float = 1.0) -> list[Re
         torch.split(probabilities.cpu(), sizes),
         strict=True,
     )
-    return [RegionMap(*(part.numpy() for part in picture)) for picture in parts]
+    return [RegionMap(*(part.numpy() for part in image)) for image in parts]
 
 
 @torch.inference_mode()
@@ -63,18 +73,18 @@ def find_region_maps(
     grid: tuple[int, int] | None = None,
     temperature: float = 1.0,
 ) -> Iterator[RegionMap]:
-    """The region map of every picture, in the order of the data set, batch after batch.
+    """Yield the region map of every image, in the order of the data set, batch after batch.
 
     Args:
         model: On the device.
-        loader: Batches of pictures.
+        loader: Batches of images.
         device: Where the model is.
         amp: Autocast type or ``None``.
         grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
         temperature: Of the probabilities.
 
     Raises:
-        UserError: If a picture cannot be read.
+        UserError: If an image cannot be read.
     """
     model.eval()
     for batch in loader:
@@ -83,3 +93,64 @@ def find_region_maps(
         with autocast(device, amp):
             scores = model.score_regions(batch.to(device).images, grid)
         yield from split_region_maps(scores, temperature)
+
+
+def _describe(scores: Sequence[float]) -> str:
+    """List the scores of a class's regions, the highest first; of many give the range."""
+    if len(scores) > 4:
+        return f"{scores[-1]:.2f} to {scores[0]:.2f} in {len(scores)} regions"
+    return ", ".join(f"{score:.2f}" for score in scores)
+
+
+def region_legend(region_map: RegionMap, classes: Sequence[str]) -> dict[int, LegendEntry]:
+    """Give each class that an image's regions predict a letter and a color.
+
+    Args:
+        region_map: The region map.
+        classes: K names.
+
+    Returns:
+        An entry for each class index, by the share of the cells that its regions take.
+    """
+    area = np.bincount(region_map.classes, region_map.cells)
+    present = np.unique(region_map.classes)
+    order = present[np.argsort(-area[present], kind="stable")].tolist()
+    scores = {k: sorted(region_map.scores[region_map.classes == k])[::-1] for k in order}
+    return {
+        k: LegendEntry(letter(rank), color(rank), classes[k], _describe(scores[k]))
+        for rank, k in enumerate(order)
+    }
+
+
+def draw_region_map(
+    image: Image.Image,
+    region_map: RegionMap,
+    legend: dict[int, LegendEntry],
+    side: int = 1280,
+    *,
+    with_scores: bool = True,
+) -> Image.Image:
+    """Color and outline an image's regions, and mark each with letter and score.
+
+    Args:
+        image: RGB, upright.
+        region_map: Its region map.
+        legend: Of ``region_legend``.
+        side: Longest side of the result in pixels; small images are enlarged to half of it.
+        with_scores: Leave out the scores to have larger letters.
+    """
+    entries = [legend[k] for k in region_map.classes.tolist()]
+    drawn = draw_labels(resize(image, side), region_map.labels, [entry.color for entry in entries])
+    rows, columns = region_map.labels.shape
+    cell = min(drawn.width / columns, drawn.height / rows)
+    size = max(9, min(max(drawn.size) / (26 if with_scores else 10), 0.8 * cell))
+    texts = [entry.letter for entry in entries]
+    if with_scores:
+        scored = [
+            f"{text} {score:.2f}" for text, score in zip(texts, region_map.scores, strict=True)
+        ]
+        # The letters alone where a cell is too narrow for both.
+        width = max(map(font(round(size), bold=True).getlength, scored))
+        texts = scored if width <= 0.95 * drawn.width / columns else texts
+    draw_texts(drawn, region_map.labels, texts, size)
+    return drawn

@@ -1,18 +1,18 @@
-"""Does the model see its classes in the right places? Predictions a region against pixel masks.
+"""Class predictions of regions, measured against pixel masks.
 
-The model learns from labels of whole pictures. Here its head scores the regions of the feature map,
-every cell takes the top class of its region (always one of all K), and masks judge that:
+The model learns from labels of images. Here its head scores the regions of the feature map, and
+every cell takes the top class of its region (always one of all K):
 
 * purity: percent of the cells whose predicted class is shown at all inside the cell;
 * accuracy: percent of the cells whose predicted class is the one that covers most of the cell
   (of equal areas the class of lower index), over the cells where that is a class of the model;
 * mIoU: intersection over union of the pixels that the mask gives to a class and those predicted to
-  be of it, every pixel predicted as the cell its centre lies in, over all pictures together; mean
+  be of it, every pixel predicted as the cell its center lies in, over all images together; mean
   over the classes that are shown or predicted. Pixels without a class of the model do not count.
 
 Where nothing is to be counted, a measure is 0.
 
-N pictures, K classes, grids of h x w cells, masks of H x W pixels; classes in masks run from 0 to
+N images, K classes, grids of h x w cells, masks of H x W pixels; classes in masks run from 0 to
 K, and K stands for "no class of the model".
 """
 
@@ -26,20 +26,21 @@ import torch
 from torch import Tensor, nn
 
 from helper_functions.data.masks import IndexArray
+from helper_functions.results.overlays import spread_to_pixels
 from models import RegionScores, VoLUNet
 
 
 def cell_classes(scores: RegionScores) -> Tensor:
-    """Top class of the region of every cell, int64 (B, h, w)."""
+    """Return the top class of the region of every cell, int64 (B, h, w)."""
     regions = scores.labels.flatten(1).amax(dim=1) + 1  # in each image
     first = regions.cumsum(dim=0) - regions
     return scores.region_logits.argmax(dim=1)[scores.labels + first[:, None, None]]
 
 
 class RegionRecorder(nn.Module):
-    """Stands in for a ``VoLUNet``: scores pictures as it does, and keeps the classes of the cells.
+    """Scores images as a ``VoLUNet`` does, and keeps the classes of the cells.
 
-    So one pass over the pictures serves scores and regions.
+    So one pass over the images serves scores and regions.
 
     Args:
         model: The model.
@@ -54,23 +55,23 @@ class RegionRecorder(nn.Module):
         self._top: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of pictures (B, 3, size, size)."""
+        """Return the logits (B, K) of images (B, 3, size, size)."""
         scores = self.model.score_regions(images, self.grid)
         self._cells.append(cell_classes(scores).cpu())
         self._top.append(scores.logits.argmax(dim=1).cpu())
         return scores.logits
 
     def cells(self) -> IndexArray:
-        """Predicted class of every cell of all pictures so far, (N, h, w)."""
+        """Return the predicted class of every cell of all images so far, (N, h, w)."""
         return torch.cat(self._cells).numpy()
 
     def top_classes(self) -> IndexArray:
-        """Top class of every picture so far as a whole, (N,)."""
+        """Return the top class of every image so far, (N,)."""
         return torch.cat(self._top).numpy()
 
 
 def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -> IndexArray:
-    """Pixels of each class in each cell of a grid, (rows, columns, K + 1).
+    """Count the pixels of each class in each cell of a grid, (rows, columns, K + 1).
 
     Cell r of h rows covers the pixel rows floor(r * H / h) to ceil((r + 1) * H / h), as in adaptive
     pooling; so neighbours may share a row.
@@ -91,17 +92,8 @@ def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -
     return counts
 
 
-def spread_to_pixels(cells: IndexArray, height: int, width: int) -> IndexArray:
-    """Give every pixel the value of the cell its centre lies in: (h, w) -> (height, width)."""
-    rows, columns = cells.shape
-    row = (2 * np.arange(height) + 1) * rows // (2 * height)
-    column = (2 * np.arange(width) + 1) * columns // (2 * width)
-    pixels: IndexArray = cells[row[:, None], column]
-    return pixels
-
-
 class _Agreement:
-    """Adds up over pictures how well classes of cells agree with masks."""
+    """Sums over images how well classes of cells agree with masks."""
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -109,7 +101,7 @@ class _Agreement:
         self.intersection, self.predicted, self.true = np.zeros((3, num_classes), np.intp)
 
     def add(self, cells: IndexArray, mask: IndexArray, counts: IndexArray) -> None:
-        """Count a picture: classes (h, w), mask (H, W) and its counts (h, w, K + 1)."""
+        """Count an image: classes (h, w), mask (H, W) and its counts (h, w, K + 1)."""
         self.cells += cells.size
         own = np.take_along_axis(counts, cells[:, :, None], axis=2)
         self.shown += int(np.count_nonzero(own))
@@ -127,7 +119,7 @@ class _Agreement:
         return np.bincount(classes, minlength=self.num_classes)
 
     def measures(self, suffix: str = "") -> dict[str, float]:
-        """Purity, accuracy and mIoU in percent."""
+        """Compute purity, accuracy and mIoU in percent."""
         union = self.predicted + self.true - self.intersection
         counted = union > 0
         iou = self.intersection[counted] / union[counted]
@@ -145,13 +137,13 @@ def region_metrics(
 
     Args:
         cells: (N, h, w), classes.
-        top_classes: (N,), the class with the highest score of each picture as a whole.
-        masks: N masks (H, W), each of a size of its own.
+        top_classes: (N,), the class with the highest score of each image.
+        masks: N masks (H, W), of any sizes.
         num_classes: K.
 
     Returns:
         ``region_grid`` [h, w]; ``region_purity``, ``region_accuracy`` and ``region_miou``; the same
-        with ``_majority``, if every cell took the top class of its picture; and
+        with ``_majority``, if every cell took the top class of its image; and
         ``region_purity_chance``, the expected purity of classes drawn at random. All in percent.
     """
     rows, columns = cells.shape[1:]

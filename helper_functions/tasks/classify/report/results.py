@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""A validation, as the report needs it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ FindMaps = Callable[[Sequence[Path]], Iterable[RegionMap]]
 
 @dataclass(frozen=True)
 class Results:
-    """A validation of N pictures and K classes.
+    """A validation of N images and K classes.
 
     Attributes:
         metrics: As written to ``metrics.json``.
         table: As written to ``per_class.csv``.
-        paths: The N pictures.
+        paths: The N images.
         targets: (N, K) 0 or 1.
         scores: (N, K) probabilities.
-        settings: The settings of the run.
-        find_maps: Gives the region maps of some pictures; ``None``: the report goes without.
-        read: Decodes a picture.
+        find_maps: Gives the region maps of some images; ``None``: the report goes without.
+        read: Decodes an image.
     """
 
     metrics: dict[str, Any]
@@ -40,7 +39,6 @@ class Results:
     paths: Sequence[Path]
     targets: npt.NDArray[np.uint8]
     scores: npt.NDArray[np.float32]
-    settings: dict[str, Any]
     find_maps: FindMaps | None = None
     read: Callable[[Path], Image.Image] = read_image
 
@@ -63,11 +61,25 @@ class Results:
         return order
 
     @cached_property
+    def present(self) -> list[int]:
+        """The classes that some image shows, by descending AP."""
+        return [k for k in self.best_first if self.table["support"][k]]
+
+    @cached_property
     def reliability(self) -> Reliability:
         """Of all labels."""
         return reliability(self.targets, self.scores)
 
     @cached_property
     def best_thresholds(self) -> list[float]:
-        """The threshold with the best F1 of every class; not a number for classes without one."""
+        """The threshold with the best F1 of every class; NaN for classes without an image."""
         return tune_thresholds(self.targets, self.scores, Rule("f1"), np.nan)
+
+    def score_counts(self, bins: int) -> npt.NDArray[np.int64]:
+        """Count the labels in bins of equal width by their score: (2, bins), the true ones last."""
+        counts = np.zeros((2, bins), np.int64)
+        for target, score in zip(self.targets, self.scores, strict=True):
+            members = np.minimum((score * bins).astype(np.int64), bins - 1)
+            for value in (0, 1):
+                counts[value] += np.bincount(members[target == value], minlength=bins)
+        return counts

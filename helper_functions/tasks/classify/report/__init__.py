@@ -1,0 +1,102 @@
+"""What the report says of a validation of multi-label classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from helper_functions.data.images import read_image
+from helper_functions.results import report as page
+from helper_functions.results.report import Comparison, KeyFigure, Section
+from helper_functions.tasks.classify.report.charts import curves
+from helper_functions.tasks.classify.report.class_table import class_table
+from helper_functions.tasks.classify.report.confusions import (
+    confused_pairs,
+    cooccurring_pairs,
+    pair_charts,
+    pair_tables,
+)
+from helper_functions.tasks.classify.report.findings import findings
+from helper_functions.tasks.classify.report.galleries import galleries
+from helper_functions.tasks.classify.report.regions import regions_table
+from helper_functions.tasks.classify.report.results import FindMaps, Results
+
+__all__ = ["Results", "key_figures", "sections", "write_report"]
+
+
+def key_figures(metrics: dict[str, Any]) -> list[KeyFigure]:
+    """Choose the numbers at the head of the page from those of ``metrics.json``."""
+    comparisons = [
+        Comparison("this model", metrics["mAP"]),
+        Comparison("by chance", metrics["chance_mAP"]),
+        Comparison("class frequencies", metrics["frequency_mAP"]),
+    ]
+    threshold = metrics["threshold"]
+    shown = "various" if isinstance(threshold, list) else f"{threshold:g}"
+    return [
+        KeyFigure(f"{metrics['mAP']:.2f}", "mAP", "mean average precision, %", comparisons),
+        KeyFigure(f"{metrics['F_C']:.2f}", "F_C", "mean F1 over classes"),
+        KeyFigure(f"{metrics['CF1']:.2f}", "CF1", "F1 of mean precision and mean recall"),
+        KeyFigure(f"{metrics['F_O']:.2f}", "F_O", "F1 over all decisions"),
+        KeyFigure(f"{metrics['num_images']:,}", "images", "in this split"),
+        KeyFigure(shown, "threshold", "a score above it is predicted"),
+    ]
+
+
+def sections(results: Results, shown: int = 12) -> list[Section]:
+    """Describe a validation.
+
+    Args:
+        results: The validation.
+        shown: Number of images, half of them the best and half the worst (if odd, one more of the
+            best); fewer if fewer images have a label.
+
+    Raises:
+        ImageError: If an image to be shown cannot be read.
+    """
+    confusions = confused_pairs(results)
+    cooccurrence = cooccurring_pairs(results)
+    return [
+        findings(results, confusions),
+        class_table(results),
+        curves(results),
+        pair_charts(results, confusions, cooccurrence),
+        *pair_tables(results, confusions, cooccurrence),
+        *regions_table(results.metrics),
+        *galleries(results, shown),
+    ]
+
+
+def write_report(
+    path: Path,
+    metrics: dict[str, Any],
+    table: dict[str, npt.NDArray[Any]],
+    paths: Sequence[Path],
+    targets: npt.NDArray[np.uint8],
+    scores: npt.NDArray[np.float32],
+    shown: int = 12,
+    *,
+    find_maps: FindMaps | None = None,
+    read: Callable[[Path], Image.Image] = read_image,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Write the page of a validation; the arguments are those of ``Results``.
+
+    Raises:
+        ImageError: If an image to be shown cannot be read.
+    """
+    results = Results(metrics, table, paths, targets, scores, find_maps, read)
+    checkpoint, classes = metrics["checkpoint"], len(metrics["classes"])
+    page.write_report(
+        path,
+        title=f"{Path(checkpoint).name}, split {metrics['split']}",
+        subtitle=f"{checkpoint} on {metrics['csv_path']}, {classes} classes",
+        key_figures=key_figures(metrics),
+        sections=sections(results, shown),
+        settings=settings or {},
+    )

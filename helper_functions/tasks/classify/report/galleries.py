@@ -1,0 +1,109 @@
+"""The best and the worst images: what was right, missed and wrong, and their region maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from helper_functions.metrics.multilabel import average_precision
+from helper_functions.results.overlays import draw_legend
+from helper_functions.results.report import Card, Chip, ChipGroup, Gallery
+from helper_functions.tasks.classify.region_maps import RegionMap, draw_region_map, region_legend
+from helper_functions.tasks.classify.report.results import Results
+
+_OVERLAY = 480  # pixels, longest side
+_LEGEND = (
+    ChipGroup("right", "good", [Chip("right: predicted and true")]),
+    ChipGroup("missed", "missing", [Chip("missed: true, not predicted")]),
+    ChipGroup("wrong", "bad", [Chip("wrong: predicted, not true")]),
+)
+_NOTE = (
+    "By the AP of the image, which is 100 if its true labels have the highest scores. Images "
+    "without a label are left out."
+)
+_REGIONS_NOTE = (
+    " Beside each image are its regions, colored by the one class that each predicts, with that "
+    "class's scores."
+)
+
+
+def _best_and_worst(results: Results, shown: int) -> tuple[dict[int, float], dict[int, float]]:
+    """Choose the best images, best first, and the worst, worst first; none is in both.
+
+    Returns:
+        The average precision (0 to 1) of each by its index.
+    """
+    labeled = np.flatnonzero(results.targets.any(axis=1)).tolist()
+    ap = {
+        index: average_precision(results.scores[index], results.targets[index]) for index in labeled
+    }
+    order = sorted(ap, key=lambda index: -ap[index])
+    count = min(shown, len(order))
+    best, worst = order[: (count + 1) // 2], order[::-1][: count // 2]
+    return {index: ap[index] for index in best}, {index: ap[index] for index in worst}
+
+
+def _groups(results: Results, index: int) -> list[ChipGroup]:
+    """Sort all labels of an image into right, missed and wrong, each by descending score."""
+    true, score = results.targets[index] == 1, results.scores[index]
+    decided = score > results.limits
+    order = np.argsort(-score, kind="stable")
+    members = (decided & true, ~decided & true, decided & ~true)
+    return [
+        ChipGroup(
+            group.name,
+            group.tone,
+            [Chip(results.classes[k], f"{score[k]:.2f}") for k in order if chosen[k]],
+        )
+        for group, chosen in zip(_LEGEND, members, strict=True)
+    ]
+
+
+def _card(
+    results: Results, index: int, precision: float, region_map: RegionMap | None, name: str
+) -> Card:
+    """Describe an image by its average precision, its regions and its labels."""
+    path = results.paths[index]
+    image = results.read(path)
+    value, groups = f"AP\N{NO-BREAK SPACE}{100 * precision:.1f}", _groups(results, index)
+    if region_map is None:
+        return Card(path.name, [image], value, groups=groups)
+    legend = region_legend(region_map, results.classes)
+    entries = list(legend.values())
+    overlay = draw_region_map(image, region_map, legend, _OVERLAY, with_scores=False)
+    original = draw_legend(draw_region_map(image, region_map, legend), entries)
+    return Card(path.name, [image, overlay], value, entries, groups, name, original)
+
+
+def galleries(results: Results, shown: int) -> list[Gallery]:
+    """Show the best and the worst images; nothing without images.
+
+    Args:
+        results: The validation.
+        shown: How many images, half of them the best.
+
+    Raises:
+        ImageError: If an image to be shown cannot be read.
+    """
+    chosen = dict(zip(("best", "worst"), _best_and_worst(results, shown), strict=True))
+    indices = [index for members in chosen.values() for index in members]
+    maps: Iterable[RegionMap | None] = [None] * len(indices)
+    note = _NOTE
+    if results.find_maps is not None and indices:
+        maps = results.find_maps([results.paths[index] for index in indices])
+        note += _REGIONS_NOTE
+    rest = iter(maps)
+    return [
+        Gallery(
+            f"{word.capitalize()} images",
+            [
+                _card(results, index, precision, next(rest), f"{word}_{number}")
+                for number, (index, precision) in enumerate(members.items(), 1)
+            ],
+            note,
+            _LEGEND,
+        )
+        for word, members in chosen.items()
+        if members
+    ]
