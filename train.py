@@ -37,10 +37,7 @@ def main() -> None:
         task.to(device)
         if checkpoint is None:
             task.before_training(model, run.first_images, device)
-        print(
-            f"{task.describe()} {len(run.train_set)} training and {len(run.val_samples.paths)} "
-            f"validation images, on {device}."
-        )
+        print(f"{task.describe(len(run.train_set), len(run.val_samples.paths))} on {device}.")
 
         # The loop
         stop = StopRequest()

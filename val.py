@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 from helper_functions import cli
 from helper_functions.data.dataset import Samples, stack_targets
 from helper_functions.data.flags import LoaderSettings
-from helper_functions.data.image_lists import unlabeled_samples
+from helper_functions.data.image_lists import list_images
 from helper_functions.data.images import read_image
 from helper_functions.inference.export import comparison_images, export
 from helper_functions.inference.predictor import Predictor
@@ -31,7 +31,11 @@ from helper_functions.tasks.base import Results, Task
 
 
 def validate(
-    task: Task, predictor: Predictor, store: PredictionStore, samples: Samples, facts: dict[str, Any]
+    task: Task,
+    predictor: Predictor,
+    store: PredictionStore,
+    samples: Samples,
+    facts: dict[str, Any],
 ) -> Results:
     """Evaluate stored predictions against the targets of their images.
 
@@ -88,7 +92,7 @@ def main() -> None:
     # Predictions, kept in parts until the results are written
     labeled = flags.csv_path is not None
     allowed = sys.maxsize if flags.skip_bad else 0
-    samples = task.samples(flags.split, allowed) if labeled else unlabeled_samples(flags.img_dir)
+    samples = task.samples(flags.split, allowed) if labeled else list_images(flags.img_dir)
     description = {
         "checkpoint": checkpoint.digest(),
         "image size": task.input.image_size,

@@ -4,7 +4,7 @@ Content of a file, whatever the task:
 
 * ``format``, ``format_version``, ``versions``: what wrote it;
 * ``architecture``, ``settings``: the arguments of ``models.build``; ``model``: the state dict;
-* ``info``: ``task``, and what it needs to use the model (class names, image size, mean and std, ...);
+* ``info``: ``task``, and what using the model needs (class names, image size, mean and std, ...);
 * ``args``: the command line as resolved; ``data_hash``, ``provenance``;
 * ``epoch``, ``step``, ``metrics``: how far the run has come;
 * ``training``: optimizer, scheduler, scaler, state of the loop and of the random generators; in
@@ -172,11 +172,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _with_current_names(content: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint of version 0.1 under the names of today."""
-    if content.get("info", {}).get("task") == "classification":
-        content["info"]["task"] = "classify"
-    training = content.get("training", {})
+    info, training = content.get("info"), content.get("training")
+    if isinstance(info, dict) and info.get("task", "classification") == "classification":
+        info["task"] = "classify"
     for old, new in (("position", "state"), ("plain_model", "raw_model")):
-        if old in training:
+        if isinstance(training, dict) and old in training:
             training[new] = training.pop(old)
     return content
 

@@ -1,8 +1,8 @@
 """A model as a folder of ``model.safetensors`` and ``config.json``, as the Hugging Face hub has it.
 
 The configuration follows timm's layout: ``architecture``, ``num_classes``, ``num_features``,
-``label_names``, ``model_args`` (the arguments of ``models.build``) and ``pretrained_cfg`` (size, mean
-and standard deviation of the images). ``info`` is this program's own: what its task needs.
+``label_names``, ``model_args`` (the arguments of ``models.build``) and ``pretrained_cfg`` (size,
+mean and standard deviation of the images). ``info`` is this program's own: what its task needs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def write_hub_folder(folder: Path, model: nn.Module, info: dict[str, Any]) -> No
         model: The model; its ``settings`` go into the configuration.
         info: As in a checkpoint.
     """
-    size, settings: Any = info["image_size"], model.settings
+    size = info["image_size"]
+    settings: Any = model.settings
     config = {
         "architecture": model.architecture,
         "num_classes": settings.get("num_classes"),

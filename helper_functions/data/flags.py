@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -35,29 +36,16 @@ class InputSettings:
     @classmethod
     def from_flags(cls, flags: argparse.Namespace, info: dict[str, Any] | None = None) -> Self:
         """Return what the flags say; what they leave open comes from a checkpoint's ``info``."""
-        names = cls.__dataclass_fields__
-        return cls(**{name: getattr(flags, name) or (info or {}).get(name) for name in names})
+        values: dict[str, Any] = {
+            name: getattr(flags, name) or (info or {}).get(name)
+            for name in cls.__dataclass_fields__
+        }
+        return cls(**values)
 
     @property
     def image_format(self) -> ImageFormat:
-        """How raw values become red, green and blue.
-
-        Raises:
-            UserError: If --bands or --value-range make no sense.
-        """
-        try:
-            bands = parse_bands(self.bands)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        if self.value_range is None:
-            return ImageFormat(bands)
-        low, high = self.value_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UserError(
-                f"--value-range is {low:g} to {high:g}; give the value of black, then the higher "
-                f"one of white."
-            )
-        return ImageFormat(bands, (low, high))
+        """How raw values become red, green and blue."""
+        return make_image_format(self.bands, self.value_range)
 
     def info(self) -> dict[str, Any]:
         """Return the settings as plain data."""
@@ -82,6 +70,47 @@ class LoaderSettings:
     def from_flags(cls, flags: argparse.Namespace) -> Self:
         """Return what the flags say."""
         return cls(flags.batch_size, flags.workers, flags.cache_dir)
+
+
+def make_image_format(bands: list[str] | None, value_range: Sequence[float] | None) -> ImageFormat:
+    """Return what --bands and --value-range ask for.
+
+    Raises:
+        UserError: If they make no sense.
+    """
+    try:
+        numbers = parse_bands(bands)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if value_range is None:
+        return ImageFormat(numbers)
+    low, high = value_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(
+            f"--value-range is {low:g} to {high:g}; give the value of black, then the higher one "
+            f"of white."
+        )
+    return ImageFormat(numbers, (low, high))
+
+
+def add_format_flags(group: Any) -> None:
+    """Add the flags that say how raw values become red, green and blue."""
+    group.add_argument(
+        "--bands",
+        nargs="+",
+        metavar="BAND",
+        help=f"bands for red, green and blue: '{PAPER}' (the first three), 'rgb' (the same, but "
+        "4 2 3 of a TIFF with four: infrared, green, blue, red), or three numbers (default: those "
+        "of the checkpoint, else paper)",
+    )
+    group.add_argument(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values that become black and white in images of more than 8 bits (default: that of "
+        "the checkpoint, else by the type of the values)",
+    )
 
 
 def add_data_flags(parser: argparse.ArgumentParser, script: str) -> None:
@@ -121,22 +150,7 @@ def add_data_flags(parser: argparse.ArgumentParser, script: str) -> None:
         metavar=("R", "G", "B"),
         help="and this standard deviation (default: likewise)",
     )
-    group.add_argument(
-        "--bands",
-        nargs="+",
-        metavar="BAND",
-        help=f"bands for red, green and blue: '{PAPER}' (the first three), 'rgb' (the same, but "
-        "4 2 3 of a TIFF with four: infrared, green, blue, red), or three numbers (default: those "
-        "of the checkpoint, else paper)",
-    )
-    group.add_argument(
-        "--value-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values that become black and white in images of more than 8 bits (default: that of "
-        "the checkpoint, else by the type of the values)",
-    )
+    add_format_flags(group)
     group.add_argument(
         "--cache-dir",
         type=Path,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import glob
 from pathlib import Path
-from typing import NamedTuple
 
+from helper_functions.data.dataset import NoTargets, Samples
 from helper_functions.data.images import IMAGE_EXTENSIONS, find_images
 from helper_functions.runtime.errors import UserError
 
@@ -14,19 +14,7 @@ _LIST_EXTENSIONS = frozenset({".csv", ".txt", ".lst", ".list"})
 _COLUMN = "filename"
 
 
-class Pictures(NamedTuple):
-    """Pictures in the order of the predictions.
-
-    Attributes:
-        names: As the predictions name them.
-        paths: Their files.
-    """
-
-    names: list[str]
-    paths: list[Path]
-
-
-def find_pictures(source: Path) -> Pictures:
+def list_images(source: Path) -> Samples:
     """The pictures that ``--img_dir`` names.
 
     Args:
@@ -48,12 +36,16 @@ def find_pictures(source: Path) -> Pictures:
         )
         if not paths:
             raise UserError(f"The pattern {source} matches no picture; check --img_dir.")
-        return Pictures([path.as_posix() for path in paths], paths)
+        return _unlabeled([path.as_posix() for path in paths], paths)
     paths = find_images(source)
-    return Pictures([path.relative_to(source).as_posix() for path in paths], paths)
+    return _unlabeled([path.relative_to(source).as_posix() for path in paths], paths)
 
 
-def _read_list(source: Path) -> Pictures:
+def _unlabeled(names: list[str], paths: list[Path]) -> Samples:
+    return Samples(names, paths, NoTargets(len(names)))
+
+
+def _read_list(source: Path) -> Samples:
     """The pictures of a list; that each exists is seen when it is opened."""
     rows = _rows(source)
     column = 0
@@ -69,7 +61,7 @@ def _read_list(source: Path) -> Pictures:
         names.append(row[column].strip())
     if not names:
         raise UserError(f"{source} lists no picture: give one file name a row.")
-    return Pictures(names, [source.parent / name for name in names])
+    return _unlabeled(names, [source.parent / name for name in names])
 
 
 def _rows(source: Path) -> list[tuple[int, list[str]]]:

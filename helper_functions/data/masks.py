@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.data.bands import Reading
+from helper_functions.data.bands import ImageFormat as Reading
 from helper_functions.data.images import DEFAULT, ImageError, read_image
 from helper_functions.runtime.errors import UserError
 

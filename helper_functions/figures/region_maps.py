@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import IndexArray, MaskFolder
 from helper_functions.data.splits import read_split_table
@@ -19,7 +18,8 @@ from helper_functions.data.transforms import EvalTransform
 from helper_functions.results.overlays import color, draw_labels, draw_texts
 from helper_functions.results.style import INK, MUTED, PAPER, tint, write_png
 from helper_functions.runtime.errors import UserError
-from helper_functions.tasks.classify.region_maps import RegionMap, find_region_maps
+from helper_functions.tasks.classify.region_maps import RegionMap, region_maps, region_predictions
+from models import VoLUNet
 
 COLUMNS = 4
 LABELS = 3  # classes that an image shows at least
@@ -102,9 +102,10 @@ def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
     masks = MaskFolder(data / "masks", names)
     paths = [data / "images" / name for name in chosen]
     transform = EvalTransform(info["image_size"], info["mean"], info["std"])
-    dataset = ImageDataset(paths, NoTargets(len(paths)), transform)
-    loader = make_loader(dataset, batch_size=COLUMNS, workers=0)
-    maps = find_region_maps(checkpoint.model(), loader, torch.device("cpu"))
+    pixels = torch.stack([transform(read_image(path), None)[0] for path in paths])
+    model = checkpoint.model()
+    assert isinstance(model, VoLUNet)
+    maps = region_maps(region_predictions(model.score_regions(transform.normalize(pixels))))
 
     # The figure: truth above, prediction below
     figure = Figure(figsize=(14, 7.75), dpi=100, facecolor=PAPER)

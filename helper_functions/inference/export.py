@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from helper_functions.checkpoints import load_model
 from helper_functions.checkpoints.hub_folder import WEIGHTS, write_hub_folder
 from helper_functions.data.dataset import Samples
-from helper_functions.data.image_lists import unlabeled_samples
+from helper_functions.data.image_lists import list_images
 from helper_functions.inference.predictor import Predictor
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
@@ -77,7 +77,9 @@ def _load_onnx(path: Path) -> Model:
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
 
-def _write_torchscript(model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]) -> None:
+def _write_torchscript(
+    model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TorchScript is old
         torch.jit.trace(model, example).save(str(path))  # type: ignore[no-untyped-call]
@@ -90,7 +92,9 @@ def _load_torchscript(path: Path) -> Model:
     return exported
 
 
-def _write_torch_export(model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]) -> None:
+def _write_torch_export(
+    model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]
+) -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
     torch.export.save(program, path)
@@ -169,7 +173,7 @@ def comparison_images(predictor: Predictor, source: Path | None) -> tuple[Tensor
         size = predictor.task.input.image_size
         noise = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
         return noise, "images of random noise (give --img_dir to compare on your own)"
-    names, paths, targets = unlabeled_samples(source)
+    names, paths, targets = list_images(source)
     batches = list(predictor.loader(Samples(names[:8], paths[:8], targets)))
     failures = [failure for batch in batches for failure in batch.failures]
     if failures:

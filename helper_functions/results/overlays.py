@@ -218,3 +218,26 @@ def write_image(path: Path, image: Image.Image) -> None:
     png = io.BytesIO()
     image.save(png, "PNG")
     write_atomically(path, lambda file: file.write(png.getvalue()), sync=False)
+
+
+def draw_caption(image: Image.Image, text: str) -> Image.Image:
+    """Return an image with a text below it, in as many lines as its width needs."""
+    used = font(max(9, image.width // 20))
+    wrapped = textwrap.wrap(text, max(8, int(image.width / used.getlength("n"))))
+    line = round(1.4 * used.size)
+    sheet = Image.new("RGB", (image.width, image.height + line * len(wrapped) + line // 2), PAPER)
+    sheet.paste(image, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for index, words in enumerate(wrapped):
+        draw.text((line // 4, image.height + line // 4 + line * index), words, INK, used)
+    return sheet
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int = 4) -> Image.Image:
+    """Return images side by side, in rows of ``columns``."""
+    width, height = (max(sizes, default=1) for sizes in zip(*(i.size for i in images), strict=True))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * width, index // columns * height))
+    return sheet

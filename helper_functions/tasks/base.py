@@ -33,7 +33,7 @@ from helper_functions.results.report import KeyFigure, Section
 # What a model predicts for some images: named values, each with one entry an image.
 Predictions = dict[str, "npt.NDArray[Any] | list[npt.NDArray[Any]]"]
 # A table to write as CSV: its columns by name.
-Table = dict[str, Sequence[Any]]
+Table = dict[str, Any]
 
 
 class Evaluator(ABC):
@@ -90,8 +90,9 @@ class Task(ABC):
 
     Attributes:
         name: The value of ``--task``.
-        monitor: The key of ``Evaluator.compute`` that chooses the best checkpoint; higher is better.
-        columns: Metrics that tables of experiments show; ``<name>_last`` is that of the last epoch.
+        monitor: Key of ``Evaluator.compute`` that chooses the best checkpoint; higher is better.
+        columns: Metrics that tables of experiments show; ``<name>_last``: after the last epoch.
+        loss_curves: Columns of ``log.csv`` that ``curves.png`` shows beside the monitor.
         sums_over_images: Whether the loss is a sum over the images of a batch, or a mean of them.
         recipes: Defaults of ``--recipe`` by name; the first is the default.
         input: How images become the model's input.
@@ -100,6 +101,7 @@ class Task(ABC):
     name: ClassVar[str]
     monitor: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    loss_curves: ClassVar[tuple[str, ...]] = ("loss",)
     sums_over_images: ClassVar[bool] = False
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"released": {}}
     input: InputSettings
@@ -137,9 +139,9 @@ class Task(ABC):
     def info(self) -> dict[str, Any]:
         """Return what using the model needs, as plain data; checkpoints and exports carry it."""
 
-    def describe(self) -> str:
-        """Return a sentence on the task for the line that ``train.py`` prints first."""
-        return ""
+    def describe(self, training: int, validation: int) -> str:
+        """Return what is trained on how many images, for the line that ``train.py`` prints."""
+        return f"{training} training and {validation} validation images; {self.name}"
 
     # Data
 
@@ -211,7 +213,7 @@ class Task(ABC):
         """Return the predictions for images (B, 3, H, W), of a model in evaluation mode."""
 
     def prediction_settings(self) -> dict[str, Any]:
-        """Return on what else predictions depend, so that none is continued under other settings."""
+        """Return on what else predictions depend; one is continued under equal settings only."""
         return {}
 
     @abstractmethod
@@ -247,7 +249,8 @@ class Task(ABC):
     def key_figures(self, results: Results) -> list[KeyFigure]:
         """Return what the report tells first."""
         return [
-            KeyFigure(f"{value:.2f}", name, "") for name, value in results.evaluator.compute().items()
+            KeyFigure(f"{value:.2f}", name, "")
+            for name, value in results.evaluator.compute().items()
         ]
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, evaluation, log, checkpoints. It knows nothing of the task."""
+"""The training loop: epochs of steps, evaluation, log, checkpoints; the same for every task."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,6 +39,10 @@ from helper_functions.tasks.base import Evaluator, Task
 from helper_functions.training.flags import SaveSettings, TrainSettings
 from helper_functions.training.step import TrainStep
 
+# Called in the main process after each epoch with the row of ``log.csv``, the evaluated model and
+# its evaluation.
+Logger = Callable[[dict[str, float], nn.Module, Evaluator], None]
+
 
 @dataclass
 class TrainState:
@@ -67,14 +71,6 @@ class TrainState:
     bad_steps: int = 0
     bad_in_a_row: int = 0
     seconds: float = 0.0
-
-
-class Logger(Protocol):
-    """Called in the main process after each epoch."""
-
-    def __call__(self, row: dict[str, float], model: nn.Module, evaluator: Evaluator) -> None:
-        """Log the row of ``log.csv``, the evaluated model and its evaluation."""
-        ...
 
 
 class Trainer:

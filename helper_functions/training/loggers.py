@@ -24,11 +24,11 @@ from helper_functions.training.engine import Logger
 _IMAGES = 8  # augmented images that TensorBoard shows
 
 
-def log_curves(log: Path, path: Path, monitor: str) -> Logger:
+def log_curves(log: Path, path: Path, task: Task) -> Logger:
     """Return a logger that draws the curves of the log again after each epoch."""
 
     def draw(_row: dict[str, float], _model: nn.Module, _evaluator: Evaluator) -> None:
-        draw_curves(log, path, monitor)
+        draw_curves(log, path, task.monitor, task.loss_curves)
 
     return draw
 

@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ def prepare_model(model: nn.Module, settings: RunSettings) -> nn.Module:
                 f"--grad-checkpointing."
             ) from error
     if settings.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     return model
 
 
@@ -262,13 +261,7 @@ class Run:
             task,
             model,
             loader,
-            partial(
-                *(evaluate, task),
-                loader=val_loader,
-                device=settings.device,
-                amp=settings.amp,
-                stop=stop,
-            ),
+            lambda model: evaluate(task, model, val_loader, settings.device, settings.amp, stop),
             optimizer,
             make_scheduler(optimizer, steps, train.pct_start),
             train,
@@ -292,7 +285,7 @@ class Run:
         if not distributed.is_main():
             return []
         output, settings = self.settings.saving.output_path, self.settings
-        loggers = [log_curves(output / "log.csv", output / "curves.png", self.task.monitor)]
+        loggers = [log_curves(output / "log.csv", output / "curves.png", self.task)]
         if settings.tensorboard:
             loggers.append(
                 TensorBoardLogger(

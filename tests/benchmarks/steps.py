@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from helper_functions.tasks.classify.classification import ClassificationObjective
 from torch import Tensor, nn
 from ways import plain_loss_of
 
 from helper_functions.data.dataset import Batch
-from helper_functions.tasks.classify.classification import ClassificationObjective
 from helper_functions.training.optim import make_optimizer, make_scheduler
 from helper_functions.training.step import Objective, Stepper
 from loss_functions import AsymmetricLoss

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from helper_functions.tasks.classify.classification import ClassificationObjective  # noqa: E402
 from plain_head import plain_loss  # noqa: E402
 from plain_vdsm import plain_distance, plain_labels, plain_pool  # noqa: E402
 
-from helper_functions.tasks.classify.classification import ClassificationObjective  # noqa: E402
 from loss_functions import AsymmetricLoss  # noqa: E402
 from models import VoLUNet  # noqa: E402
 from models.kan import KANLinear  # noqa: E402

@@ -10,11 +10,11 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from helper_functions.data.png import decode_plain_png
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from helper_functions.data.images import IMAGE_EXTENSIONS, ImageError, find_images, read_image
-from helper_functions.data.png import decode_plain_png
 from helper_functions.runtime.errors import UserError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

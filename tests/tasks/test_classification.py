@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader
-
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
-from helper_functions.data.transforms import EvalTransform
-from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.tasks.classify.classification import (
     Evaluation,
     fit_grid,
     grid_coverage,
     predict,
 )
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
+from helper_functions.data.transforms import EvalTransform
+from helper_functions.runtime.errors import TrainingFailed, UserError
 from models import VoLUNet, create_model
 
 CPU = torch.device("cpu")

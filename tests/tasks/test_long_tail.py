@@ -1,4 +1,4 @@
-"""Weights of rare classes: in the loss, in the choice of pictures, and through train.py."""
+"""Weights of rare classes: in the loss, in the choice of images, and through train.py."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from conftest import SMALL, Script, assert_refused, data_flags
 from PIL import Image
 
 from helper_functions.data import dataset as datasets
-from helper_functions.data.dataset import EpochSampler, ImageDataset, Key, NoTargets
+from helper_functions.data.dataset import ImageDataset, Samples
+from helper_functions.data.sampler import EpochSampler, Key
 from helper_functions.data.splits import read_split_table
 from helper_functions.data.transforms import TrainTransform
+from helper_functions.tasks.classify import task as classify_task
 from helper_functions.tasks.classify.long_tail import (
     HIGHEST_RATIO,
     count_classes,
     inverse_frequency_weights,
     repeat_factors,
 )
+from helper_functions.training import run as runs
 from loss_functions import AsymmetricLoss
 
 
 def _long_tail(number: int, classes: int) -> list[list[int]]:
-    """Pictures of up to three classes, of which the last ones are rare."""
+    """Images of up to three classes, of which the last ones are rare."""
     rng = random.Random(0)
     odds = [2.0**-k for k in range(classes)]
     return [
@@ -101,7 +104,7 @@ def _sampler(weights: npt.NDArray[np.float64], **settings: Any) -> EpochSampler:
     return EpochSampler(len(weights), shuffle=True, weights=weights, **settings)
 
 
-def test_an_epoch_shows_pictures_by_weight() -> None:
+def test_an_epoch_shows_images_by_weight() -> None:
     weights = repeat_factors(_long_tail(300, 9), 9)
     expected = 300 * weights / weights.sum()
     sampler, seen, epochs = _sampler(weights, seed=5), Counter[int](), 400
@@ -123,7 +126,7 @@ def test_an_epoch_shows_pictures_by_weight() -> None:
 
 
 def test_the_places_of_repeats_are_random() -> None:
-    """The copies of a picture lie on average as far from the middle as any place of the epoch."""
+    """The copies of a image lie on average as far from the middle as any place of the epoch."""
     weights = np.array([50.0] + [1.0] * 199)
     sampler = _sampler(weights)
     places = [
@@ -153,11 +156,11 @@ def test_processes_share_every_weighted_batch() -> None:
     whole = _keys(_sampler(weights, batch_size=6), 3)
     shares = [_keys(_sampler(weights, batch_size=6, rank=r, processes=3), 3) for r in range(3)]
     merged = [sorted(key for share in shares for key in share[n : n + 2]) for n in range(0, 14, 2)]
-    # 41 = 6 * 6 + 5: the last batch holds at least one picture a process.
+    # 41 = 6 * 6 + 5: the last batch holds at least one image a process.
     assert merged == [sorted(whole[start : start + 6]) for start in range(0, 41, 6)]
 
 
-def test_equal_weights_show_every_picture_once() -> None:
+def test_equal_weights_show_every_image_once() -> None:
     for length in (1, 7, 1000):
         keys = _keys(_sampler(np.full(length, 0.3)), 0)
         assert sorted(keys) == [(0, index) for index in range(length)]
@@ -169,10 +172,10 @@ def test_without_weights_the_order_is_as_it_was() -> None:
     assert _keys(EpochSampler(50, shuffle=True, seed=3), 7) == [(7, index) for index in order]
 
 
-def test_a_repeated_picture_is_augmented_anew(tmp_path: Path) -> None:
+def test_a_repeated_image_is_augmented_again(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    dataset = ImageDataset([tmp_path / "a.png"], NoTargets(1), TrainTransform(32), seed=1)
+    dataset = ImageDataset(Samples.from_paths([tmp_path / "a.png"]), TrainTransform(32), seed=1)
     images = [dataset[key] for key in ((0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 1))]
     assert all(isinstance(item, datasets.Item) for item in images)
     first, second, third, again = (item.image for item in images)  # type: ignore[union-attr]
@@ -185,7 +188,7 @@ def test_training_with_both(
     tiny_set: Path, run_here: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (tiny_set / "splits.csv").read_text().splitlines()
-    rows = [text[0]]  # red is on two training pictures only
+    rows = [text[0]]  # red is on two training images only
     for row in text[1:]:
         rare = "'red'" in row and row.endswith("train")
         if not rare or sum("'red'" in kept and kept.endswith("train") for kept in rows) < 2:
@@ -204,8 +207,8 @@ def test_training_with_both(
             used["weight"] = self.weight
 
     original = datasets.make_loader
-    monkeypatch.setattr(datasets, "make_loader", make_loader)
-    monkeypatch.setattr("loss_functions.AsymmetricLoss", Loss)
+    monkeypatch.setattr(runs, "make_loader", make_loader)
+    monkeypatch.setattr(classify_task, "AsymmetricLoss", Loss)
     call = (
         *("train.py", "--img_dir", tiny_set / "images", "--csv_path", tmp_path / "splits.csv"),
         *(*SMALL, "--epochs", 2, "--output-path", tmp_path / "out", "--head", "linear"),
@@ -237,9 +240,7 @@ def test_the_defaults_are_as_released(
     def refuse(*_: object) -> None:
         raise Unused
 
-    monkeypatch.setattr(
-        "helper_functions.tasks.classify.long_tail.inverse_frequency_weights", refuse
-    )
-    monkeypatch.setattr("helper_functions.tasks.classify.long_tail.repeat_factors", refuse)
+    monkeypatch.setattr(classify_task, "inverse_frequency_weights", refuse)
+    monkeypatch.setattr(classify_task, "repeat_factors", refuse)
     call = ("train.py", *data_flags(tiny_set), *SMALL, "--epochs", 1)
     assert run_here(*call, "--output-path", tmp_path / "out").status == 0

@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL, Script, assert_refused, data_flags
+from helper_functions.tasks.classify.flags import RECIPES
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.results.training_log import TrainingLog
-from helper_functions.tasks.classify.presets import RECIPES
 
 
 def _settings(output: Path) -> dict[str, Any]:
@@ -79,11 +79,11 @@ def test_the_checkpoint_holds_the_average_and_its_score(
     done = run_here("train.py", *arguments, "--ema-decay", 0.9)
     assert done.status == 0, done.errors
     header = (output / "log.csv").read_text().splitlines()[0].split(",")
-    assert {"val_mAP", "val_plain_mAP"} <= set(header)
+    assert {"val_mAP", "val_raw_mAP"} <= set(header)
     last = read_checkpoint(output / "last.ckpt")
-    plain = last["training"]["plain_model"]
+    raw = last["training"]["raw_model"]
     assert not torch.equal(
-        plain["head.layers.0.base_weight"], last["model"]["head.layers.0.base_weight"]
+        raw["head.layers.0.base_weight"], last["model"]["head.layers.0.base_weight"]
     )
     done = run_here("val.py", *data_flags(tiny_set), "--ckpt-path", output / "last.ckpt")
     assert done.status == 0, done.errors

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helper_functions.tasks.classify.classification import predict
 from PIL import Image
 from sklearn.metrics import jaccard_score
 from torch import nn
@@ -28,7 +29,6 @@ from helper_functions.data.transforms import EvalTransform
 from helper_functions.forest import CLASSES, write_dataset
 from helper_functions.results.tables import summary
 from helper_functions.runtime.errors import UserError
-from helper_functions.tasks.classify.classification import predict
 from helper_functions.tasks.classify.regions import (
     RegionRecorder,
     cell_classes,

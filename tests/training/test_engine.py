@@ -390,6 +390,7 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path, task: _Reg
     """For losses that are means and that are sums; the last step of an epoch is smaller."""
 
     def final(name: str, batch_size: int, accum_steps: int) -> dict[str, Tensor]:
+        torch.manual_seed(0)
         trainer = _trainer(
             *(tmp_path, tmp_path / name),
             model=_Pooled(nn.Linear(3, 1)),

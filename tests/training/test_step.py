@@ -14,9 +14,9 @@ from helper_functions.data.flags import InputSettings
 from helper_functions.tasks.classify import Classify
 from helper_functions.tasks.classify.flags import TrainingSettings
 from models import VoLUNet, create_model
-from models.volunet import VoLUNetConfig
 from models.kan import KANLinear
 from models.vdsm import VARIANTS, pool_superpixels
+from models.volunet import VoLUNetConfig
 
 
 def _task(**settings: Any) -> Classify:

@@ -143,8 +143,14 @@ class ClassifyEvaluator(Evaluator):
         """Compare the regions' classes with the masks; nothing without masks."""
         if self.masks is None:
             return {}
-        cells, top = (
-            np.concatenate([batch[key] for batch in self._others])
-            for key in ("region_classes", "top_class")
+        cells = np.stack(
+            [
+                classes[labels]
+                for batch in self._others
+                for classes, labels in zip(
+                    batch["region_classes"], batch["region_labels"], strict=True
+                )
+            ]
         )
+        top = np.concatenate([batch["top_class"] for batch in self._others])
         return region_metrics(cells, top, map(self.masks.read, self.names), len(self.classes))

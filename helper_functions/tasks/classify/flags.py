@@ -10,6 +10,7 @@ from typing import Any, Self
 from helper_functions import cli
 from helper_functions.metrics.thresholds import OperatingPoint, Rule, parse_rule, read_point
 from helper_functions.results.tables import PREDICTION_FORMATS
+from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.packages import require_packages
 from models.inplace_abn import DEFAULT, NORMS
 from models.vdsm import VARIANTS
@@ -39,6 +40,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "nms_weight": 30.0,
     },
 }
+
+
+# Flags that are arguments of ``models.create_model``.
+_MODEL_FLAGS = (
+    *("backbone_name", "subsampling", "sub_h", "sub_w", "min_superpixels", "vdsm", "head"),
+    *("kan_grid_size", "kan_spline_order", "kan_grid_range", "norm", "pretrained", "model_path"),
+    "image_size",
+)
+_DEFAULT_POINT = OperatingPoint(0.5)
 
 
 @dataclass(frozen=True)
@@ -77,13 +87,17 @@ class TrainingSettings:
 
     @classmethod
     def from_flags(cls, flags: argparse.Namespace) -> Self:
-        """Return what the flags say."""
-        names = (
-            *("backbone_name", "subsampling", "sub_h", "sub_w", "min_superpixels", "vdsm", "head"),
-            *("kan_grid_size", "kan_spline_order", "kan_grid_range", "norm", "pretrained"),
-            *("model_path", "image_size"),
-        )
-        model = {name: getattr(flags, name) for name in names} | flags.model_kwargs
+        """Return what the flags say.
+
+        Raises:
+            UserError: If --model-kwargs names a flag of its own.
+        """
+        reserved = {*_MODEL_FLAGS, "num_classes"} & set(flags.model_kwargs)
+        if reserved:
+            raise UserError(
+                f"{min(reserved)!r} is a setting of its own, not one of --model-kwargs."
+            )
+        model = {name: getattr(flags, name) for name in _MODEL_FLAGS} | flags.model_kwargs
         rest = {name: getattr(flags, name) for name in cls.__dataclass_fields__ if name != "model"}
         return cls(model, **rest)
 
@@ -99,7 +113,7 @@ class DecisionSettings:
         predictions_format: ``csv`` or ``parquet``.
     """
 
-    point: OperatingPoint = OperatingPoint(0.5)
+    point: OperatingPoint = _DEFAULT_POINT
     rule: Rule | None = None
     fit_temperature: bool = False
     predictions_format: str = "csv"

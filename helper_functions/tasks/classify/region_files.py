@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.results.overlays import draw_legend, spread_to_pixels, write_image
+from helper_functions.results.overlays import spread_to_pixels, write_image
 from helper_functions.runtime.files import make_folder, write_atomically
-from helper_functions.tasks.classify.region_maps import RegionMap, draw_region_map, region_legend
+from helper_functions.tasks.classify.region_maps import RegionMap, overlay_regions
 
 FOLDER = "regions"
 
@@ -68,8 +68,7 @@ def write_region_map(
     """
     target = path_inside(folder, filename)
     make_folder(target.parent)
-    legend = region_legend(region_map, classes)
-    overlay = draw_legend(draw_region_map(image, region_map, legend), list(legend.values()))
+    overlay = overlay_regions(image, region_map, classes)
     write_image(target.with_name(f"{target.name}.overlay.png"), overlay)
     labels = label_image(region_map, image.height, image.width)
     write_image(target.with_name(f"{target.name}.labels.png"), labels)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from helper_functions.results.overlays import (
     LegendEntry,
     color,
     draw_labels,
+    draw_legend,
     draw_texts,
     font,
     letter,
     resize,
 )
-from helper_functions.runtime.errors import UserError
-from helper_functions.training.step import autocast
-from models import RegionScores, VoLUNet
+from models import RegionScores
 
 
 class RegionMap(NamedTuple):
@@ -44,55 +42,35 @@ class RegionMap(NamedTuple):
         return np.bincount(self.labels.ravel(), minlength=len(self.classes))
 
 
-def split_region_maps(scores: RegionScores, temperature: float = 1.0) -> list[RegionMap]:
-    """Split the region scores of a batch into the maps of its B images.
+def region_predictions(scores: RegionScores) -> dict[str, Any]:
+    """Return the regions of B images as values of ``Predictions``.
+
+    Returns:
+        ``region_labels`` (B, h, w), the region of every cell, 0..n-1 in each image;
+        ``region_classes`` and ``region_logits``, lists of B arrays (n,): the top class of each
+        region and the logit of that class.
+    """
+    logits, classes = scores.region_logits.float().max(dim=1)
+    sizes = (scores.labels.flatten(1).amax(dim=1) + 1).tolist()
+    return {
+        "region_labels": scores.labels.cpu().numpy(),
+        "region_classes": [part.numpy() for part in torch.split(classes.cpu(), sizes)],
+        "region_logits": [part.numpy() for part in torch.split(logits.cpu(), sizes)],
+    }
+
+
+def region_maps(predictions: dict[str, Any], temperature: float = 1.0) -> list[RegionMap]:
+    """Return the region maps of B images from their ``region_predictions``.
 
     Args:
-        scores: Of the batch.
+        predictions: With the values of ``region_predictions``.
         temperature: The probabilities are ``sigmoid(logit / temperature)``.
     """
-    best, classes = scores.region_logits.float().max(dim=1)
-    probabilities = (best / temperature).sigmoid()
-    sizes = (scores.labels.flatten(1).amax(dim=1) + 1).tolist()
-    parts = zip(
-        scores.labels.cpu(),
-        torch.split(classes.cpu(), sizes),
-        torch.split(probabilities.cpu(), sizes),
-        strict=True,
-    )
-    return [RegionMap(*(part.numpy() for part in image)) for image in parts]
-
-
-@torch.inference_mode()
-def find_region_maps(
-    model: VoLUNet,
-    loader: DataLoader[Any],
-    device: torch.device,
-    amp: torch.dtype | None = None,
-    *,
-    grid: tuple[int, int] | None = None,
-    temperature: float = 1.0,
-) -> Iterator[RegionMap]:
-    """Yield the region map of every image, in the order of the data set, batch after batch.
-
-    Args:
-        model: On the device.
-        loader: Batches of images.
-        device: Where the model is.
-        amp: Autocast type or ``None``.
-        grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
-        temperature: Of the probabilities.
-
-    Raises:
-        UserError: If an image cannot be read.
-    """
-    model.eval()
-    for batch in loader:
-        if batch.failures:
-            raise UserError(batch.failures[0])
-        with autocast(device, amp):
-            scores = model.score_regions(batch.to(device).images, grid)
-        yield from split_region_maps(scores, temperature)
+    columns = (predictions[f"region_{name}"] for name in ("labels", "classes", "logits"))
+    return [
+        RegionMap(labels, classes, (torch.from_numpy(logits) / temperature).sigmoid().numpy())
+        for labels, classes, logits in zip(*columns, strict=True)
+    ]
 
 
 def _describe(scores: Sequence[float]) -> str:
@@ -154,3 +132,18 @@ def draw_region_map(
         texts = scored if width <= 0.95 * drawn.width / columns else texts
     draw_texts(drawn, region_map.labels, texts, size)
     return drawn
+
+
+def overlay_regions(
+    image: Image.Image, region_map: RegionMap, classes: Sequence[str], side: int = 1280
+) -> Image.Image:
+    """Return an image with its regions drawn over it, and their classes beside it.
+
+    Args:
+        image: RGB, upright.
+        region_map: Its region map.
+        classes: K names.
+        side: Longest side of the drawn image in pixels.
+    """
+    legend = region_legend(region_map, classes)
+    return draw_legend(draw_region_map(image, region_map, legend, side), list(legend.values()))

@@ -22,52 +22,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from helper_functions.data.masks import IndexArray
 from helper_functions.results.overlays import spread_to_pixels
-from models import RegionScores, VoLUNet
-
-
-def cell_classes(scores: RegionScores) -> Tensor:
-    """Return the top class of the region of every cell, int64 (B, h, w)."""
-    regions = scores.labels.flatten(1).amax(dim=1) + 1  # in each image
-    first = regions.cumsum(dim=0) - regions
-    return scores.region_logits.argmax(dim=1)[scores.labels + first[:, None, None]]
-
-
-class RegionRecorder(nn.Module):
-    """Scores images as a ``VoLUNet`` does, and keeps the classes of the cells.
-
-    So one pass over the images serves scores and regions.
-
-    Args:
-        model: The model.
-        grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
-    """
-
-    def __init__(self, model: VoLUNet, grid: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.grid = grid
-        self._cells: list[Tensor] = []
-        self._top: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, K) of images (B, 3, size, size)."""
-        scores = self.model.score_regions(images, self.grid)
-        self._cells.append(cell_classes(scores).cpu())
-        self._top.append(scores.logits.argmax(dim=1).cpu())
-        return scores.logits
-
-    def cells(self) -> IndexArray:
-        """Return the predicted class of every cell of all images so far, (N, h, w)."""
-        return torch.cat(self._cells).numpy()
-
-    def top_classes(self) -> IndexArray:
-        """Return the top class of every image so far, (N,)."""
-        return torch.cat(self._top).numpy()
 
 
 def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -> IndexArray:

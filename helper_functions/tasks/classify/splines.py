@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -50,4 +51,4 @@ def draw_splines(model: VoLUNet, classes: Sequence[str]) -> Image.Image | None:
         title.set_parse_math(False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return Image.fromarray(canvas.buffer_rgba()).convert("RGB")  # type: ignore[arg-type]
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from helper_functions.data.splits import SplitTable, read_split_table
 from helper_functions.data.targets import Target
 from helper_functions.data.transforms import EvalTransform, TrainTransform, Transform
 from helper_functions.metrics.thresholds import THRESHOLDS_FILE, describe_point, write_point
+from helper_functions.results.overlays import draw_caption
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import TrainingFailed, UserError
@@ -43,7 +43,12 @@ from helper_functions.tasks.classify.long_tail import (
     repeat_factors,
 )
 from helper_functions.tasks.classify.region_files import write_region_maps
-from helper_functions.tasks.classify.region_maps import RegionMap
+from helper_functions.tasks.classify.region_maps import (
+    RegionMap,
+    overlay_regions,
+    region_maps,
+    region_predictions,
+)
 from helper_functions.tasks.classify.splines import draw_splines
 from helper_functions.tasks.classify.summary import summary
 from helper_functions.tasks.classify.targets import MultiHotTargets
@@ -76,6 +81,7 @@ class Classify(Task):
     columns: ClassVar[tuple[str, ...]] = (
         *("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity"),
     )
+    loss_curves: ClassVar[tuple[str, ...]] = ("loss_per_label",)
     sums_over_images: ClassVar[bool] = True
     recipes: ClassVar[dict[str, dict[str, Any]]] = classify_flags.RECIPES
 
@@ -147,10 +153,6 @@ class Classify(Task):
                 raise UserError(str(error)) from error
             flags.mean = flags.mean or list(published.mean)
             flags.std = flags.std or list(published.std)
-        reserved = set(inspect.signature(create_model).parameters) & set(flags.model_kwargs)
-        reserved |= set(TrainingSettings.from_flags(flags).model) & set(flags.model_kwargs)
-        if reserved:
-            raise UserError(f"{min(reserved)!r} is a setting of its own, not one of --model-kwargs.")
         table = read_split_table(flags.csv_path)
         _check_class_count(table, flags)
         if notes := label_notes(table):
@@ -199,9 +201,12 @@ class Classify(Task):
         """Return class names and input settings."""
         return {"classes": self.classes, **self.input.info()}
 
-    def describe(self) -> str:
-        """Return what is known of the data set, and the number of classes."""
-        return f"{DATASETS[self.dataset][1]} {len(self.classes)} classes."
+    def describe(self, training: int, validation: int) -> str:
+        """Return what is known of the data set, its size and the backbone."""
+        return (
+            f"{DATASETS[self.dataset][1]} {training} training and {validation} validation images, "
+            f"{len(self.classes)} classes; {self.training.model['backbone_name']}"
+        )
 
     # Data
 
@@ -351,7 +356,7 @@ class Classify(Task):
             ``scores`` float32 (B, K), probabilities. From a VoLUNet: ``outside_grid`` and
             ``outside_knots`` (B,), the shares of the head's inputs beyond the inner spline grid and
             beyond all knots. With masks or ``--regions`` the values of ``predict_regions``, and
-            ``top_class`` (B,).
+            ``top_class`` (B,), that of the image by itself.
 
         Raises:
             TrainingFailed: If a score is not finite.
@@ -374,42 +379,20 @@ class Classify(Task):
         return {"scores": scores, **predictions}
 
     def predict_regions(self, model: nn.Module, images: Tensor) -> Predictions:
-        """Return the regions of B images on a grid of h x w cells.
-
-        Returns:
-            ``region_labels`` (B, h, w), the region of every cell, 0..n-1; ``region_classes`` and
-            ``region_logits`` (B, h, w), the top class of its region and the logit of that class.
-        """
+        """Return the regions of B images, see ``region_predictions``."""
         return self._score_regions(model, images)[0]
 
     def _score_regions(self, model: nn.Module, images: Tensor) -> tuple[Predictions, Tensor]:
         """Return the predictions of the regions, and the logits (B, K) of the images."""
         volunet: Any = model if isinstance(model, VoLUNet) else model.model
-        scored = volunet.score_regions(images, self.grid)
-        counts = scored.labels.flatten(1).amax(dim=1) + 1  # regions of each image
-        first = (counts.cumsum(dim=0) - counts)[:, None, None]
-        logits, classes = scored.region_logits.float().max(dim=1)
-        region = scored.labels + first
-        predictions: Predictions = {
-            "region_labels": scored.labels.cpu().numpy().astype(np.int32),
-            "region_classes": classes[region].cpu().numpy().astype(np.int32),
-            "region_logits": logits[region].cpu().numpy(),
-            "top_class": scored.logits.argmax(dim=1).cpu().numpy(),
+        scores = volunet.score_regions(images, self.grid)
+        predictions = {
+            **region_predictions(scores),
+            "top_class": scores.logits.argmax(dim=1).cpu().numpy(),
         }
         if model is volunet:
-            return predictions, scored.logits
-        return predictions, model.average(scored.logits, images)  # type: ignore[operator]
-
-    def region_maps(
-        self, predictions: Predictions, temperature: float | None = None
-    ) -> list[RegionMap]:
-        """Return the region maps of B images from the values of ``predict_regions``."""
-        temperature = self.decisions.point.temperature if temperature is None else temperature
-        columns = (predictions[f"region_{name}"] for name in ("labels", "classes", "logits"))
-        return [
-            RegionMap.from_cells(labels, classes, logits / temperature)
-            for labels, classes, logits in zip(*columns, strict=True)
-        ]
+            return predictions, scores.logits
+        return predictions, model.average(scores.logits, images)  # type: ignore[operator]
 
     def prediction_settings(self) -> dict[str, Any]:
         """Return whether regions are predicted too, and on which grid."""
@@ -442,7 +425,7 @@ class Classify(Task):
                 for indices, part in predictions
             ),
         )
-        lines = []
+        lines: list[str] = []
         if results is None:
             lines += self._first_predictions(samples, predictions)
         else:
@@ -462,7 +445,7 @@ class Classify(Task):
                 folder,
                 [samples.names[index] for index in readable],
                 [samples.paths[index] for index in readable],
-                (m for _, part in predictions for m in self.region_maps(part, point.temperature)),
+                (m for _, part in predictions for m in region_maps(part, point.temperature)),
                 self.classes,
                 lambda path: read_image(path, self.input.image_format),
             )
@@ -476,7 +459,7 @@ class Classify(Task):
     ) -> Iterator[str]:
         """Yield a line for each of the first images."""
         point = self.decisions.point
-        thresholds = point.limits(len(self.classes))
+        thresholds = point.class_thresholds(len(self.classes))
         limit = "its threshold" if isinstance(point.threshold, list) else f"{point.threshold:g}"
         count = 0
         for indices, part in predictions:
@@ -497,10 +480,10 @@ class Classify(Task):
     ) -> Image.Image:
         """Draw the regions with their classes, or write the labels below the image."""
         if prediction is not None:
-            return report.draw_overlay(image, self.region_maps(prediction)[0], self.classes)
+            return overlay_regions(image, region_maps(prediction)[0], self.classes)
         assert target is not None
         names = [self.classes[k] for k in target.nonzero().flatten().tolist()]
-        return report.draw_caption(image, ", ".join(names) or "(none)")
+        return draw_caption(image, ", ".join(names) or "(none)")
 
     def key_figures(self, results: Results) -> list[KeyFigure]:
         """Return mAP beside chance and class frequencies, F1 and the threshold."""
@@ -513,7 +496,7 @@ class Classify(Task):
 
         def find_maps(indices: Sequence[int]) -> Iterator[RegionMap]:
             for part in results.predict(self.predict_regions, indices):
-                yield from self.region_maps(part, evaluator.point.temperature)
+                yield from region_maps(part, evaluator.point.temperature)
 
         return report.sections(
             report.Results(
@@ -534,10 +517,10 @@ class Classify(Task):
         if not isinstance(model, VoLUNet):
             return
         few = Samples(samples.names[:4], samples.paths[:4], NoTargets(len(samples.paths[:4])))
-        maps = (m for part in predict(self.predict_regions, few) for m in self.region_maps(part))
+        maps = (m for part in predict(self.predict_regions, few) for m in region_maps(part))
         for name, path, region_map in zip(few.names, few.paths, maps, strict=True):
             image = read_image(path, self.input.image_format)
-            overlay = report.draw_overlay(image, region_map, self.classes, side=640)
+            overlay = overlay_regions(image, region_map, self.classes, side=640)
             yield f"regions/{Path(name).name}", overlay
         if (splines := draw_splines(model, self.classes)) is not None:
             yield "splines", splines
@@ -580,6 +563,5 @@ def _grid_coverage(model: VoLUNet, features: Tensor) -> Predictions:
     layer = model.head.layers[0] if isinstance(model.head, WICClassifier) else None
     if not isinstance(layer, KANLinear):
         return {}
-    outside = [torch.stack(layer.outside_grid(row)) for row in features]
-    grid, knots = (torch.stack(outside).cpu().numpy() / features.shape[1]).T
-    return {"outside_grid": grid, "outside_knots": knots}
+    grid, knots = (count / features.shape[1] for count in layer.outside_grid(features))
+    return {"outside_grid": grid.cpu().numpy(), "outside_knots": knots.cpu().numpy()}

@@ -7,9 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from helper_functions.metrics.multilabel import average_precision
-from helper_functions.results.overlays import draw_legend
 from helper_functions.results.report import Card, Chip, ChipGroup, Gallery
-from helper_functions.tasks.classify.region_maps import RegionMap, draw_region_map, region_legend
+from helper_functions.tasks.classify.region_maps import (
+    RegionMap,
+    draw_region_map,
+    overlay_regions,
+    region_legend,
+)
 from helper_functions.tasks.classify.report.results import Results
 
 _OVERLAY = 480  # pixels, longest side
@@ -72,7 +76,7 @@ def _card(
     legend = region_legend(region_map, results.classes)
     entries = list(legend.values())
     overlay = draw_region_map(image, region_map, legend, _OVERLAY, with_scores=False)
-    original = draw_legend(draw_region_map(image, region_map, legend), entries)
+    original = overlay_regions(image, region_map, results.classes)
     return Card(path.name, [image, overlay], value, entries, groups, name, original)
 
 
@@ -91,7 +95,7 @@ def galleries(results: Results, shown: int) -> list[Gallery]:
     maps: Iterable[RegionMap | None] = [None] * len(indices)
     note = _NOTE
     if results.find_maps is not None and indices:
-        maps = results.find_maps([results.paths[index] for index in indices])
+        maps = results.find_maps(indices)
         note += _REGIONS_NOTE
     rest = iter(maps)
     return [

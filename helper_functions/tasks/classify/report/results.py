@@ -17,7 +17,7 @@ from helper_functions.metrics.calibration import Reliability, reliability
 from helper_functions.metrics.thresholds import Rule, tune_thresholds
 from helper_functions.tasks.classify.region_maps import RegionMap
 
-FindMaps = Callable[[Sequence[Path]], Iterable[RegionMap]]
+FindMaps = Callable[[Sequence[int]], Iterable[RegionMap]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Results:
         paths: The N images.
         targets: (N, K) 0 or 1.
         scores: (N, K) probabilities.
-        find_maps: Gives the region maps of some images; ``None``: the report goes without.
+        find_maps: Gives the region maps of images by index; ``None``: the report goes without.
         read: Decodes an image.
     """
 
