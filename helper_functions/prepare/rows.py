@@ -1,7 +1,8 @@
-"""What a converter finds: rows for the split CSV, files left out, remarks."""
+"""The result of a converter: rows for the split CSV, images left out, notes."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,65 +13,71 @@ from tqdm import tqdm
 
 from helper_functions.runtime.errors import UserError
 
-MISSING = "the picture is not there"
+MISSING = "the image is not there"
 MAX_NAME = 255  # bytes that file systems allow a name
 MAX_PATH = 1000
 
 
 class Row(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
         filename: Relative to the image folder, with slashes.
         labels: Class names.
         split: ``None``: training or validation, still to be cut.
-        place: Longitude and latitude in degrees, where they are known.
+        location: Longitude and latitude in degrees, if they are known.
     """
 
     filename: str
     labels: tuple[str, ...]
     split: str | None
-    place: tuple[float, float] | None = None
+    location: tuple[float, float] | None = None
 
 
-class Dropped(NamedTuple):
-    """A picture that the split CSV leaves out."""
+class Skipped(NamedTuple):
+    """An image that the split CSV leaves out."""
 
     filename: str
     reason: str
 
 
 @dataclass
-class Found:
+class ConversionResult:
     """All that a converter has read.
 
     Attributes:
         images: The folder that the file names are relative to.
         label_source: Where the labels come from, a clause for the manifest.
         rows: In the order of the source.
-        dropped: What the source names and no row does.
+        skipped: Images that the source names and no row does.
         notes: Sentences that whoever trains on the rows should know.
     """
 
     images: Path
     label_source: str
     rows: list[Row] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def drop_missing(self) -> None:
-        """Move the rows whose picture is not there to ``dropped``."""
+    def skip_missing(self) -> None:
+        """Move the rows whose image is not there to ``skipped``."""
         present = []
-        for row in tqdm(self.rows, desc="looking for pictures", disable=None, leave=False):
+        for row in tqdm(self.rows, desc="checking images", disable=None, leave=False):
             if (self.images / row.filename).is_file():
                 present.append(row)
             else:
-                self.dropped.append(Dropped(row.filename, MISSING))
+                self.skipped.append(Skipped(row.filename, MISSING))
         self.rows = present
 
 
+def add_images_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of layouts that leave the image folder open."""
+    where = "image folder below --raw-dir (default: --raw-dir)"
+    parser.add_argument("--images", default=".", metavar="DIR", help=where)
+
+
 def file_name(text: str, where: str) -> str:
-    """A file name that stays inside the image folder, and survives the split CSV.
+    """Return a file name that stays inside the image folder, and survives the split CSV.
 
     Args:
         text: As the source has it.
@@ -79,44 +86,40 @@ def file_name(text: str, where: str) -> str:
     Raises:
         UserError: If it is no such name.
     """
-    name = text.strip()
-    if not name:
-        raise UserError(f"{where}: the file name is empty.")
-    outside = any(
-        kind(name).is_absolute() or ".." in kind(name).parts
-        for kind in (PurePosixPath, PureWindowsPath)
-    )
-    if outside:
+    name = _checked(text, where, "file name")
+    if any(
+        path.is_absolute() or ".." in path.parts
+        for path in (PurePosixPath(name), PureWindowsPath(name))
+    ):
         raise UserError(
             f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
             f"that folder."
         )
-    _check_text(name, where, "file name")
     if any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/")) or len(name) > MAX_PATH:
         raise UserError(f"{where}: the file name {_shown(name)} is too long for a file system.")
     return name
 
 
 def class_name(text: str, where: str) -> str:
-    """A class name that survives the split CSV.
+    """Return a class name that survives the split CSV.
 
     Raises:
         UserError: If it is empty or cannot be written.
     """
+    return _checked(text, where, "class name")
+
+
+def _checked(text: str, where: str, what: str) -> str:
     name = text.strip()
     if not name:
-        raise UserError(f"{where}: a class has an empty name.")
-    _check_text(name, where, "class name")
-    return name
-
-
-def _check_text(name: str, where: str, kind: str) -> None:
+        raise UserError(f"{where}: the {what} is empty.")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: the {kind} {_shown(name)} is not valid Unicode.") from error
+        raise UserError(f"{where}: the {what} {_shown(name)} is not valid Unicode.") from error
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        raise UserError(f"{where}: the {kind} {_shown(name)} holds a control character.")
+        raise UserError(f"{where}: the {what} {_shown(name)} holds a control character.")
+    return name
 
 
 def _shown(name: str) -> str:
@@ -124,7 +127,7 @@ def _shown(name: str) -> str:
 
 
 def check_rows(rows: Iterable[Row]) -> None:
-    """Make sure that every picture comes once.
+    """Make sure that every image comes once.
 
     Raises:
         UserError: If not.
@@ -135,7 +138,7 @@ def check_rows(rows: Iterable[Row]) -> None:
             earlier = splits[row.filename]
             two = f"{earlier} and {row.split}" if earlier != row.split else f"{row.split} twice"
             raise UserError(
-                f"The picture {row.filename!r} is listed for {two.replace('None', 'the cut')}; "
-                f"a picture has one row, in one split."
+                f"The image {row.filename!r} is listed for {two.replace('None', 'the cut')}; "
+                f"an image has one row, in one split."
             )
         splits[row.filename] = row.split

@@ -1,4 +1,4 @@
-"""Pictures of noise: small, and no two alike."""
+"""Images of noise: small, and no two alike."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def noise(number: int, channels: int = 3, side: int = 32) -> npt.NDArray[np.uint
 
 
 def save(path: Path, number: int, mode: str = "RGB") -> None:
-    """Write a picture in the format of its extension."""
+    """Write an image in the format of its extension."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noise(number)).convert(mode).save(path)
