@@ -1,4 +1,4 @@
-"""What the table alone tells: its faults, rows given twice, empty splits, doubtful class names."""
+"""Checks of the table alone: its faults, rows given twice, empty splits, doubtful class names."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helper_functions.check_data.findings import Findings
-from helper_functions.check_data.labels import ClassCounts, pictures, suspicion
+from helper_functions.check_data.labels import ClassCounts, describe_count, describe_suspect
 from helper_functions.check_data.spelling import Names, suspects
 from helper_functions.data.splits import Problem, Sample, parse_rows
 from helper_functions.runtime.errors import UserError
 
 
 def read_rows(csv_path: Path, findings: Findings) -> list[Sample]:
-    """The rows that can be used; every problem of the others is a fault."""
+    """Return the rows that can be used; every problem of the others is a fault."""
     samples = []
     for row in parse_rows(csv_path):
         if isinstance(row, Problem):
@@ -24,7 +24,7 @@ def read_rows(csv_path: Path, findings: Findings) -> list[Sample]:
 
 
 def check_rows(samples: Sequence[Sample], findings: Findings) -> None:
-    """Look for pictures with several rows in one split."""
+    """Find images with several rows in one split."""
     first_seen: dict[tuple[str, str], Sample] = {}
     for sample in samples:
         earlier = first_seen.setdefault((sample.filename, sample.split), sample)
@@ -40,58 +40,58 @@ def check_rows(samples: Sequence[Sample], findings: Findings) -> None:
             findings.fault(
                 "contradictory-rows",
                 f"Lines {earlier.line} and {sample.line} give {sample.filename!r} different "
-                f"labels; a picture has one row that names all its classes.",
+                f"labels; an image has one row that names all its classes.",
             )
 
 
 def check_splits(counts: ClassCounts, findings: Findings) -> None:
-    """Look for what is missing in the splits that every run needs."""
-    for split, purpose in (("train", "learn from"), ("val", "judge the model by")):
-        if counts.names and not counts.pictures[split]:
+    """Find what is missing in the splits that every run needs."""
+    for split, purpose in (("train", "learn from"), ("val", "evaluate the model on")):
+        if counts.names and not counts.images[split]:
             findings.fault(
                 "empty-split",
                 f"No usable row belongs to the split {split}, so there is nothing to {purpose}.",
             )
     for name in counts.without("train"):
         findings.note(
-            "class-without-training-picture",
-            f"No training picture shows {name!r}: the model cannot learn it.",
+            "class-without-training-image",
+            f"No training image shows {name!r}: the model cannot learn it.",
         )
     for name in counts.without("val"):
         findings.note(
-            "class-without-validation-picture",
-            f"No validation picture shows {name!r}: its AP counts as 0.",
+            "class-without-validation-image",
+            f"No validation image shows {name!r}: its AP counts as 0.",
         )
 
 
-def check_spelling(
-    counts: ClassCounts, known: Sequence[str] | None, source: Path | None, findings: Findings
-) -> None:
-    """Look for misspelt class names.
+def check_spelling(counts: ClassCounts, classes: Path | None, findings: Findings) -> None:
+    """Find misspelt class names.
 
     Args:
-        counts: The classes and their pictures.
-        known: The names that labels may have; ``None``: whatever the CSV says.
-        source: Where those stand.
-        findings: Names that are not known are faults, names that look misspelt are notes.
+        counts: The classes and their images.
+        classes: A file of the names that labels may have; ``None``: any name.
+        findings: Names that are not in the file are faults, names that look misspelt are notes.
+
+    Raises:
+        UserError: If the file cannot be read or holds no name.
     """
-    if known is None:
+    if classes is None:
         for suspect in suspects(counts.total):
-            findings.note("doubtful-label", f"{suspicion(suspect)}.")
+            findings.note("doubtful-label", f"{describe_suspect(suspect)}.")
         return
-    names, allowed = Names(known), set(known)
-    for name in counts.names:
-        if name not in allowed:
-            nearest = names.nearest(name)
-            hint = f" Did you mean {nearest!r}?" if nearest else ""
-            findings.fault(
-                "unknown-label",
-                f"The class {name!r} ({pictures(counts.total[name])}) is not in {source}.{hint}",
-            )
+    allowed = read_names(classes)
+    names = Names(allowed)
+    for name in sorted(set(counts.names).difference(allowed)):
+        nearest = names.nearest(name)
+        hint = f" Did you mean {nearest!r}?" if nearest else ""
+        findings.fault(
+            "unknown-label",
+            f"The class {name!r} ({describe_count(counts.total[name])}) is not in {classes}.{hint}",
+        )
 
 
 def read_names(path: Path) -> list[str]:
-    """Class names from a text file, one a line.
+    """Read class names from a text file, one a line.
 
     Raises:
         UserError: If it cannot be read or holds none.
