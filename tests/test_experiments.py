@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Command
-from helper_functions.cli import to_arguments
 
+from helper_functions.cli import to_arguments
 from helper_functions.experiments import (
     RECIPES,
     ROOT,

@@ -18,7 +18,7 @@ from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.dataset import Samples
 from helper_functions.data.flags import InputSettings
 from helper_functions.data.splits import SplitTable, read_split_table
-from helper_functions.data.targets import Target
+from helper_functions.data.targets import Target, resize_target
 from helper_functions.data.transforms import EvalTransform, TrainTransform, Transform
 from helper_functions.results.report import Column, Section, Table
 from helper_functions.tasks.base import Evaluator, Predictions, Results, Task
@@ -40,8 +40,9 @@ class ToyEvaluator(Evaluator):
         self.correct: list[float] = []
 
     def update(self, predictions: Predictions, targets: Any, names: Sequence[str]) -> None:
-        pairs = zip(predictions["mask"], targets, names, strict=True)
-        self.correct += [float(np.mean(mask == target.numpy())) for mask, target, _ in pairs]
+        for mask, target, _ in zip(predictions["mask"], targets, names, strict=True):
+            truth = resize_target(target, target.shape, mask.shape)  # as large as in training
+            self.correct.append(float(np.mean(mask == truth.numpy())))
 
     def merge(self, shares: Sequence[Self]) -> Self:
         self.correct = [value for share in shares for value in share.correct]
@@ -79,13 +80,17 @@ class Toy(Task):
         assert self.table is not None and self.folder is not None and unreadable_allowed >= 0
         names = [row.filename for row in self.table.split(split)]
         paths = [self.folder / name for name in names]
-        images = [np.asarray(Image.open(path).resize((32, 32)), np.int64) for path in paths]
+        images = [np.asarray(Image.open(path), np.int64) for path in paths]
         return Samples(
             names, paths, [torch.from_numpy(1 * (i[..., 0] > i[..., 2])) for i in images]
         )
 
     def transform(self, *, training: bool) -> Transform:
-        return TrainTransform(32, cutout_factor=0) if training else EvalTransform(32)
+        return (
+            TrainTransform(32, cutout_factor=0, rand_augment=False, horizontal_flip=True)
+            if training
+            else EvalTransform(32)
+        )
 
     def build_model(self) -> nn.Module:
         return ToyNet()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from helper_functions.check_data.findings import Findings
-from helper_functions.data.bands import Reading as ImageFormat
+from helper_functions.data.bands import ImageFormat
 from helper_functions.data.images import DEFAULT, ImageError, read_image
 from helper_functions.data.splits import TWO_SPLITS, Sample
 

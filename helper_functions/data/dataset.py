@@ -59,10 +59,10 @@ class Samples(NamedTuple):
     targets: Sequence[Target]
 
     @classmethod
-    def from_paths(cls, paths: Sequence[Path], targets: Sequence[Target] | None = None) -> Samples:
-        """Return samples named as their files, without targets unless they are given."""
-        names = [path.name for path in paths]
-        return cls(names, list(paths), NoTargets(len(paths)) if targets is None else targets)
+    def from_paths(cls, paths: Sequence[Path], *, names: Sequence[str] | None = None) -> Samples:
+        """Return images without targets, named as their files unless names are given."""
+        names = [path.name for path in paths] if names is None else names
+        return cls(list(names), list(paths), NoTargets(len(paths)))
 
 
 @dataclass(frozen=True)

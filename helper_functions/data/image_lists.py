@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 from pathlib import Path
-from typing import NamedTuple
 
+from helper_functions.data.dataset import Samples
 from helper_functions.data.images import IMAGE_EXTENSIONS, find_images
 from helper_functions.data.tables import read_lines, read_rows
 from helper_functions.runtime.errors import UserError
@@ -14,19 +14,7 @@ _LIST_EXTENSIONS = frozenset({".csv", ".txt", ".lst", ".list"})
 _COLUMN = "filename"
 
 
-class ImageList(NamedTuple):
-    """Images in the order of the predictions.
-
-    Attributes:
-        names: As the predictions name them.
-        paths: Their files.
-    """
-
-    names: list[str]
-    paths: list[Path]
-
-
-def list_images(source: Path) -> ImageList:
+def list_images(source: Path) -> Samples:
     """List the images that ``--img_dir`` names.
 
     Args:
@@ -40,7 +28,7 @@ def list_images(source: Path) -> ImageList:
     """
     if source.is_file() and source.suffix.lower() in _LIST_EXTENSIONS:
         names = _read_list(source)
-        return ImageList(names, [source.parent / name for name in names])
+        return Samples.from_paths([source.parent / name for name in names], names=names)
     if glob.has_magic(str(source)) and not source.exists():
         paths = sorted(
             path
@@ -49,9 +37,10 @@ def list_images(source: Path) -> ImageList:
         )
         if not paths:
             raise UserError(f"The pattern {source} matches no image; check --img_dir.")
-        return ImageList([path.as_posix() for path in paths], paths)
+        return Samples.from_paths(paths, names=[path.as_posix() for path in paths])
     paths = find_images(source)
-    return ImageList([path.relative_to(source).as_posix() for path in paths], paths)
+    names = [path.relative_to(source).as_posix() for path in paths]
+    return Samples.from_paths(paths, names=names)
 
 
 def _read_list(source: Path) -> list[str]:
@@ -70,7 +59,3 @@ def _read_list(source: Path) -> list[str]:
     if not names:
         raise UserError(f"{source} lists no image: give one file name a row.")
     return names
-
-
-# The names that callers still use.
-Pictures, find_pictures = ImageList, list_images

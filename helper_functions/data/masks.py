@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.data.bands import ImageFormat as Reading
+from helper_functions.data.bands import ImageFormat
 from helper_functions.data.images import DEFAULT, ImageError, read_image
 from helper_functions.runtime.errors import UserError
 
@@ -109,7 +109,7 @@ class MaskFolder:
         return classes
 
     def check(
-        self, filenames: Sequence[str], images: Sequence[Path], image_format: Reading = DEFAULT
+        self, filenames: Sequence[str], images: Sequence[Path], image_format: ImageFormat = DEFAULT
     ) -> None:
         """Read every mask and image, so that what is wrong is known before a model runs.
 

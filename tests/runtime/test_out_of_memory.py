@@ -89,7 +89,9 @@ def test_a_full_device_is_a_sentence() -> None:
 
 def test_other_mistakes_are_not() -> None:
     assert out_of_memory_message(RuntimeError("shapes do not fit")) is None
-    assert out_of_memory_message(ValueError("DataLoader worker (pid 1) exited unexpectedly")) is None
+    assert (
+        out_of_memory_message(ValueError("DataLoader worker (pid 1) exited unexpectedly")) is None
+    )
 
 
 def test_a_script_ends_with_the_sentence(

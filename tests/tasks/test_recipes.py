@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL, Script, assert_refused, data_flags
-from helper_functions.tasks.classify.flags import RECIPES
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.results.training_log import TrainingLog
+from helper_functions.tasks.classify.flags import RECIPES
 
 
 def _settings(output: Path) -> dict[str, Any]:
