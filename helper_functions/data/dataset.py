@@ -75,6 +75,7 @@ class Item:
     file: str
 
 
+@dataclass(eq=False)
 class ImageDataset(Dataset["Item | ImageError"]):
     """Transformed images with targets.
 
@@ -86,19 +87,11 @@ class ImageDataset(Dataset["Item | ImageError"]):
         image_format: How raw values become red, green and blue.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        transform: Transform,
-        seed: int = 0,
-        cache: ImageCache | None = None,
-        image_format: ImageFormat = DEFAULT,
-    ) -> None:
-        self.samples = samples
-        self.transform = transform
-        self.seed = seed
-        self.cache = cache
-        self.image_format = image_format
+    samples: Samples
+    transform: Transform
+    seed: int = 0
+    cache: ImageCache | None = None
+    image_format: ImageFormat = DEFAULT
 
     def __len__(self) -> int:
         return len(self.samples.paths)
@@ -176,9 +169,15 @@ def collate(items: list[Item | ImageError], normalize: Normalize) -> Batch:
     sizes = [(item.image.shape[-2], item.image.shape[-1]) for item in good]
     height, width = (max(sides) for sides in zip(*sizes, strict=True)) if good else (0, 0)
     images = [_pad(item.image, height, width, 0) for item in good]
+    targets = [
+        _pad(item.target, height, width, IGNORE)
+        if item.target is not None and is_mask(item.target)
+        else item.target
+        for item in good
+    ]
     return Batch(
         torch.stack(images) if images else torch.zeros(0, 3, 0, 0, dtype=torch.uint8),
-        _collate_targets([item.target for item in good], height, width),
+        _stack(targets),
         [str(error) for error in errors],
         [item.file for item in good],
         sizes,
@@ -188,20 +187,13 @@ def collate(items: list[Item | ImageError], normalize: Normalize) -> Batch:
     )
 
 
-def _collate_targets(
-    targets: list[Target], height: int, width: int
-) -> Tensor | list[Target] | None:
-    """Pad masks, then stack what can be stacked."""
-    if all(target is None for target in targets):
+def _stack(targets: list[Target]) -> Tensor | list[Target] | None:
+    """Stack targets, if all are there, of one shape, and no points."""
+    tensors = [target for target in targets if target is not None]
+    if not tensors:
         return None
-    padded = [
-        _pad(target, height, width, IGNORE) if target is not None and is_mask(target) else target
-        for target in targets
-    ]
-    tensors = [target for target in padded if target is not None and not is_points(target)]
-    if len(tensors) == len(padded) and len({target.shape for target in tensors}) == 1:
-        return torch.stack(tensors)
-    return padded
+    same = len({target.shape for target in tensors}) == 1 and len(tensors) == len(targets)
+    return torch.stack(tensors) if same and not is_points(tensors[0]) else targets
 
 
 def _pad(tensor: Tensor, height: int, width: int, value: int) -> Tensor:
@@ -278,23 +270,18 @@ def check_images(
     """
     if img_dir is not None and not img_dir.is_dir():
         raise UserError(f"The image folder {img_dir} does not exist; check --img_dir.")
-    paths = samples.paths
-    checked = tqdm(paths, desc="checking images", disable=None, leave=False)
-    problems = [
-        (position, problem)
-        for position, problem in enumerate(map(image_problem, checked))
-        if problem is not None
-    ]
+    checked = tqdm(samples.paths, desc="checking images", disable=None, leave=False)
+    problems = {i: problem for i, problem in enumerate(map(image_problem, checked)) if problem}
     if len(problems) > unreadable_allowed:
-        position, problem = problems[0]
-        line = "" if lines is None else f", in line {lines[position]}"
+        first, problem = next(iter(problems.items()))
+        line = "" if lines is None else f", in line {lines[first]}"
         raise UserError(
-            f"{len(problems)} of {len(paths)} images of {source} cannot be read; the first{line}: "
-            f"{problem}"
+            f"{len(problems)} of {len(samples.paths)} images of {source} cannot be read; the first"
+            f"{line}: {problem}"
         )
-    if paths and not unreadable_allowed:
+    if samples.paths and not unreadable_allowed:
         try:
-            read_image(paths[0], image_format)
+            read_image(samples.paths[0], image_format)
         except ImageError as error:
             line = "" if lines is None else f", line {lines[0]}"
             raise UserError(f"{source}{line}: {error}") from error
