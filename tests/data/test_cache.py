@@ -1,4 +1,4 @@
-"""The picture cache: the same pixels always, whatever happens to its files."""
+"""The image cache: the same pixels always, whatever happens to its files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from helper_functions.data import cache as cache_module
-from helper_functions.data.bands import Reading
-from helper_functions.data.cache import HEADER, PictureCache, open_cache
+from helper_functions.data.bands import ImageFormat
+from helper_functions.data.cache import HEADER, ImageCache, open_cache
 from helper_functions.data.dataset import EpochSampler, ImageDataset, NoTargets, make_loader
 from helper_functions.data.images import ImageError, read_image
 from helper_functions.data.transforms import EvalTransform, Resize, TrainTransform
@@ -49,8 +49,8 @@ def files(folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> PictureCache:
-    return PictureCache(tmp_path / "cache")
+def cache(tmp_path: Path) -> ImageCache:
+    return ImageCache(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The sources that the cache had to decode."""
     paths: list[Path] = []
 
-    def record(path: Path, reading: Reading) -> Image.Image:
+    def record(path: Path, reading: ImageFormat) -> Image.Image:
         paths.append(path)
         return read_image(path, reading)
 
@@ -73,7 +73,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.mark.parametrize("side", [1, SIDE, 50])
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_pixels_are_those_without_a_cache(
-    cache: PictureCache, tmp_path: Path, decoded: list[Path], suffix: str, side: int, fast: bool
+    cache: ImageCache, tmp_path: Path, decoded: list[Path], suffix: str, side: int, fast: bool
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
@@ -83,7 +83,7 @@ def test_pixels_are_those_without_a_cache(
     assert decoded == [path]
 
 
-def test_a_picture_that_has_the_size_already(cache: PictureCache, tmp_path: Path) -> None:
+def test_an_image_that_has_the_size_already(cache: ImageCache, tmp_path: Path) -> None:
     path = draw(tmp_path / "a.png", size=(SIDE, SIDE))
     for _ in range(2):
         np.testing.assert_array_equal(
@@ -92,9 +92,7 @@ def test_a_picture_that_has_the_size_already(cache: PictureCache, tmp_path: Path
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_those_without_a_cache(
-    cache: PictureCache, tmp_path: Path, workers: int
-) -> None:
+def test_batches_are_those_without_a_cache(cache: ImageCache, tmp_path: Path, workers: int) -> None:
     paths = [draw(tmp_path / f"{seed}.png", seed) for seed in range(10)]
     for transform in (TrainTransform(SIDE, horizontal_flip=True), EvalTransform(SIDE)):
         loaders = [
@@ -115,7 +113,7 @@ def test_batches_are_those_without_a_cache(
     assert len(files(cache.folder)) == 20
 
 
-def test_entries_lie_in_two_levels_of_folders(cache: PictureCache, tmp_path: Path) -> None:
+def test_entries_lie_in_two_levels_of_folders(cache: ImageCache, tmp_path: Path) -> None:
     for seed in range(20):
         cache.read(draw(tmp_path / f"{seed}.png", seed), Resize(SIDE))
     places = [path.relative_to(cache.folder).parts for path in files(cache.folder)]
@@ -128,7 +126,7 @@ def test_entries_lie_in_two_levels_of_folders(cache: PictureCache, tmp_path: Pat
 
 
 def test_a_changed_source_is_read_again(
-    cache: PictureCache, tmp_path: Path, decoded: list[Path]
+    cache: ImageCache, tmp_path: Path, decoded: list[Path]
 ) -> None:
     path, resize = tmp_path / "a.bmp", Resize(SIDE)  # of equal length, whatever the pixels
     for seed in range(3):
@@ -144,7 +142,7 @@ def test_a_changed_source_is_read_again(
 
 
 def test_settings_and_paths_do_not_mix(
-    cache: PictureCache, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+    cache: ImageCache, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = draw(tmp_path / "a.bmp", 1), draw(tmp_path / "b.bmp", 2)
     for path in (first, second):
@@ -164,7 +162,7 @@ def test_settings_and_paths_do_not_mix(
 
 
 def test_relative_and_absolute_paths_are_the_same_source(
-    cache: PictureCache, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+    cache: ImageCache, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = draw(tmp_path / "a.png")
     cache.read(path, Resize(SIDE))
@@ -176,14 +174,14 @@ def test_relative_and_absolute_paths_are_the_same_source(
 # --- damage
 
 
-def entry_of(cache: PictureCache, path: Path, resize: Resize) -> Path:
+def entry_of(cache: ImageCache, path: Path, resize: Resize) -> Path:
     cache.read(path, resize)
     (entry,) = files(cache.folder)
     return entry
 
 
 def test_any_damaged_byte_is_found_and_mended(
-    cache: PictureCache, tmp_path: Path, decoded: list[Path]
+    cache: ImageCache, tmp_path: Path, decoded: list[Path]
 ) -> None:
     path, resize = draw(tmp_path / "a.png"), Resize(SIDE)
     entry = entry_of(cache, path, resize)
@@ -199,14 +197,14 @@ def test_any_damaged_byte_is_found_and_mended(
     assert len(decoded) == 1 + len(good)
 
 
-def test_the_checksum_is_the_crc_of_key_and_pixels(cache: PictureCache, tmp_path: Path) -> None:
+def test_the_checksum_is_the_crc_of_key_and_pixels(cache: ImageCache, tmp_path: Path) -> None:
     content = entry_of(cache, draw(tmp_path / "a.png"), Resize(SIDE)).read_bytes()
     _, key, checksum = HEADER.unpack_from(content)
     assert checksum == zlib.crc32(key + content[HEADER.size :])
 
 
 @pytest.mark.parametrize("length", [0, 1, HEADER.size - 1, HEADER.size, HEADER.size + 100, -1])
-def test_torn_entries_are_mended(cache: PictureCache, tmp_path: Path, length: int) -> None:
+def test_torn_entries_are_mended(cache: ImageCache, tmp_path: Path, length: int) -> None:
     path, resize = draw(tmp_path / "a.png"), Resize(SIDE)
     entry = entry_of(cache, path, resize)
     good = entry.read_bytes()
@@ -216,7 +214,7 @@ def test_torn_entries_are_mended(cache: PictureCache, tmp_path: Path, length: in
         assert entry.read_bytes() == good
 
 
-def test_an_entry_in_the_place_of_another_is_not_taken(cache: PictureCache, tmp_path: Path) -> None:
+def test_an_entry_in_the_place_of_another_is_not_taken(cache: ImageCache, tmp_path: Path) -> None:
     first, second, resize = draw(tmp_path / "a.png", 1), draw(tmp_path / "b.png", 2), Resize(SIDE)
     entry = entry_of(cache, first, resize)
     cache.read(second, resize)
@@ -225,7 +223,7 @@ def test_an_entry_in_the_place_of_another_is_not_taken(cache: PictureCache, tmp_
     np.testing.assert_array_equal(pixels(cache.read(first, resize)), expected(first, resize))
 
 
-def test_pickles_are_not_opened(cache: PictureCache, tmp_path: Path) -> None:
+def test_pickles_are_not_opened(cache: ImageCache, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "sprung",))
@@ -238,7 +236,7 @@ def test_pickles_are_not_opened(cache: PictureCache, tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_place_of_an_entry(
-    cache: PictureCache, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cache: ImageCache, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, resize = draw(tmp_path / "a.png"), Resize(SIDE)
     entry = entry_of(cache, path, resize)
@@ -246,15 +244,15 @@ def test_a_folder_in_the_place_of_an_entry(
     entry.mkdir()
     for _ in range(2):
         np.testing.assert_array_equal(pixels(cache.read(path, resize)), expected(path, resize))
-    assert capfd.readouterr().err.count("takes no more pictures") == 1
+    assert capfd.readouterr().err.count("takes no more images") == 1
 
 
-# --- unreadable pictures
+# --- unreadable images
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no picture", "half"])
-def test_unreadable_pictures_are_reported_as_without_a_cache(
-    cache: PictureCache, tmp_path: Path, content: bytes | str | None
+@pytest.mark.parametrize("content", [None, b"", b"no image", "half"])
+def test_unreadable_images_are_reported_as_without_a_cache(
+    cache: ImageCache, tmp_path: Path, content: bytes | str | None
 ) -> None:
     path = tmp_path / "a.png"
     if content == "half":
@@ -273,7 +271,7 @@ def test_unreadable_pictures_are_reported_as_without_a_cache(
     assert files(cache.folder) == []
 
 
-def test_a_picture_that_is_gone_is_reported(cache: PictureCache, tmp_path: Path) -> None:
+def test_an_image_that_is_gone_is_reported(cache: ImageCache, tmp_path: Path) -> None:
     path = draw(tmp_path / "a.png")
     cache.read(path, Resize(SIDE))
     path.unlink()
@@ -298,14 +296,14 @@ def test_a_file_is_no_cache_folder(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     for folder in (tmp_path / "a", tmp_path / "a" / "b"):
         with pytest.raises(UserError, match=rf"folder {folder} cannot be created: "):
-            PictureCache(folder)
+            ImageCache(folder)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(UserError, match=rf"cache folder {tmp_path} cannot be written to: "):
-        PictureCache(tmp_path)
+        ImageCache(tmp_path)
 
 
 def test_a_folder_that_takes_no_file_is_refused(
@@ -319,11 +317,11 @@ def test_a_folder_that_takes_no_file_is_refused(
         rf"cache folder {tmp_path} cannot be written to: Read-only file system; choose another"
     )
     with pytest.raises(UserError, match=message):
-        PictureCache(tmp_path)
+        ImageCache(tmp_path)
 
 
 def test_a_write_that_fails_is_told_once_and_stops_nothing(
-    cache: PictureCache,
+    cache: ImageCache,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -345,7 +343,7 @@ def test_a_write_that_fails_is_told_once_and_stops_nothing(
     assert files(cache.folder) == [kept]
     told = capfd.readouterr().err
     assert told.count("\n") == 1
-    assert f"the cache {cache.folder} takes no more pictures (No space left on device)" in told
+    assert f"the cache {cache.folder} takes no more images (No space left on device)" in told
 
 
 @pytest.mark.parametrize(
@@ -358,7 +356,7 @@ def test_a_write_that_fails_is_told_once_and_stops_nothing(
     ],
 )
 def test_room_is_left_for_checkpoints(
-    cache: PictureCache,
+    cache: ImageCache,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -376,25 +374,25 @@ def test_room_is_left_for_checkpoints(
 
 
 def test_a_folder_that_is_removed_stops_nothing(
-    cache: PictureCache, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cache: ImageCache, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, resize = draw(tmp_path / "a.png"), Resize(SIDE)
     cache.read(path, resize)
     shutil.rmtree(cache.folder)
     for _ in range(2):
         np.testing.assert_array_equal(pixels(cache.read(path, resize)), expected(path, resize))
-    assert capfd.readouterr().err.count("takes no more pictures") == 1
+    assert capfd.readouterr().err.count("takes no more images") == 1
 
 
 # --- several processes
 
 
-def _give_up(cache: PictureCache) -> None:
+def _give_up(cache: ImageCache) -> None:
     cache._stop("a reason")
 
 
 def test_when_one_process_gives_up_all_do(
-    cache: PictureCache, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cache: ImageCache, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_give_up, args=(cache,))
     process.start()
@@ -404,12 +402,12 @@ def test_when_one_process_gives_up_all_do(
     cache._stop("another reason")
     assert files(cache.folder) == []
     told = capfd.readouterr().err
-    assert told.count("takes no more pictures") == 1
+    assert told.count("takes no more images") == 1
     assert "(a reason)" in told
 
 
 def _read_often(folder: Path, paths: list[Path], wanted: list[np.ndarray], seconds: float) -> None:
-    cache, resize = PictureCache(folder), Resize(SIDE)
+    cache, resize = ImageCache(folder), Resize(SIDE)
     end = time.monotonic() + seconds
     rng = np.random.default_rng(os.getpid())
     while time.monotonic() < end:
@@ -435,7 +433,7 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert all(not path.name.startswith(".") for path in files(folder))  # nothing half-written
-    cache = PictureCache(folder)
+    cache = ImageCache(folder)
     for path, values in zip(paths, wanted, strict=True):
         np.testing.assert_array_equal(pixels(cache.read(path, Resize(SIDE))), values)
 
@@ -453,7 +451,7 @@ def test_a_killed_writer_leaves_nothing_wrong(tmp_path: Path) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join(60)
-    cache = PictureCache(folder)
+    cache = ImageCache(folder)
     for _ in range(2):
         for path, values in zip(paths, wanted, strict=True):
             np.testing.assert_array_equal(pixels(cache.read(path, Resize(SIDE))), values)

@@ -1,4 +1,4 @@
-"""Batches: targets, order, repeatability, unreadable pictures."""
+"""Batches: targets, order, repeatability, unreadable images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conftest import ROOT
 from PIL import Image
 from torch import Tensor
 
-from helper_functions.data.cache import PictureCache
+from helper_functions.data.cache import ImageCache
 from helper_functions.data.dataset import (
     Batch,
     EpochSampler,
@@ -40,7 +40,7 @@ SAMPLES = [
 ]
 
 
-def _pictures(folder: Path, count: int) -> list[Path]:
+def _images(folder: Path, count: int) -> list[Path]:
     paths = []
     for number in range(count):
         paths.append(folder / f"{number}.png")
@@ -85,7 +85,7 @@ def test_epochs_come_in_orders_of_their_own_without_loss() -> None:
 
 
 def test_batches_depend_on_seed_and_epoch_but_not_on_workers(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 8)
+    paths = _images(tmp_path, 8)
     dataset = ImageDataset(paths, NoTargets(8), TrainTransform(32), seed=1)
     reference = _batches(dataset, epoch=2)
     with_workers = _batches(dataset, epoch=2, workers=2)
@@ -100,20 +100,20 @@ def test_batches_depend_on_seed_and_epoch_but_not_on_workers(tmp_path: Path) -> 
     assert not torch.equal(reference[0].images, _batches(other_seed, epoch=2)[0].images)
 
 
-def test_every_picture_gets_a_generator_of_its_own(tmp_path: Path) -> None:
+def test_every_image_gets_a_generator_of_its_own(tmp_path: Path) -> None:
     class Draw(EvalTransform):
         def __call__(self, image: Image.Image, rng: random.Random | None = None) -> Tensor:
             assert rng is not None
             return torch.tensor([image.width + rng.random()])
 
-    dataset = ImageDataset(_pictures(tmp_path, 8), NoTargets(8), Draw(4))
+    dataset = ImageDataset(_images(tmp_path, 8), NoTargets(8), Draw(4))
     drawn = torch.cat([batch.images for batch in _batches(dataset, epoch=0)])
     assert len(set(drawn.flatten().tolist())) == 8
 
 
-def test_unreadable_pictures_travel_as_sentences(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 4)
-    paths[2].write_bytes(b"no picture")
+def test_unreadable_images_travel_as_sentences(tmp_path: Path) -> None:
+    paths = _images(tmp_path, 4)
+    paths[2].write_bytes(b"no image")
     dataset = ImageDataset(paths, NoTargets(4), EvalTransform(16))
     batches = _batches(dataset, epoch=0, batch_size=4)
     assert batches[0].images.shape == (3, 3, 16, 16)
@@ -122,7 +122,7 @@ def test_unreadable_pictures_travel_as_sentences(tmp_path: Path) -> None:
     assert str(paths[2]) in batches[0].failures[0]
 
 
-def test_a_batch_of_unreadable_pictures_is_empty(tmp_path: Path) -> None:
+def test_a_batch_of_unreadable_images_is_empty(tmp_path: Path) -> None:
     dataset = ImageDataset([tmp_path / "none.png"], NoTargets(1), EvalTransform(16))
     batch = _batches(dataset, epoch=0)[0]
     assert len(batch.images) == 0
@@ -130,26 +130,26 @@ def test_a_batch_of_unreadable_pictures_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_become_normalised_floats_on_their_device(tmp_path: Path, workers: int) -> None:
+def test_batches_become_normalized_floats_on_their_device(tmp_path: Path, workers: int) -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    dataset = ImageDataset(_pictures(tmp_path, 3), NoTargets(3), EvalTransform(16, mean, std))
+    dataset = ImageDataset(_images(tmp_path, 3), NoTargets(3), EvalTransform(16, mean, std))
     loader = make_loader(dataset, batch_size=3, workers=workers)
     (batch,) = [batch.to(torch.device("cpu")) for batch in loader]
     for number, image in enumerate(batch.images):
-        colour = torch.tensor([number * 20, 255 - number * 20, 60]) / 255
-        expected = (colour - torch.tensor(mean)) / torch.tensor(std)
+        color = torch.tensor([number * 20, 255 - number * 20, 60]) / 255
+        expected = (color - torch.tensor(mean)) / torch.tensor(std)
         torch.testing.assert_close(image, expected.view(3, 1, 1).expand(3, 16, 16))
     again = batch.to(torch.device("cpu"))  # what is float already stays as it is
     assert torch.equal(again.images, batch.images)
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_the_model_gets_what_torchvision_makes_of_a_picture(tmp_path: Path, cached: bool) -> None:
+def test_the_model_gets_what_torchvision_makes_of_an_image(tmp_path: Path, cached: bool) -> None:
     values = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, pixels in zip(paths, values, strict=True):
         Image.fromarray(pixels).save(path)
-    cache = PictureCache(tmp_path / "cache") if cached else None
+    cache = ImageCache(tmp_path / "cache") if cached else None
     dataset = ImageDataset(paths, NoTargets(3), EvalTransform(16), cache=cache)
     for _ in range(2):
         (batch,) = make_loader(dataset, batch_size=3, workers=0)
@@ -169,8 +169,8 @@ if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(5):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    pictures = [np.ones(300_000) for _ in range(16)]  # 37 MiB, 9,400 pages
-    del pictures
+    images = [np.ones(300_000) for _ in range(16)]  # 37 MiB, 9,400 pages
+    del images
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = {
@@ -184,9 +184,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     assert 10 * faults["keep"] + 10 < faults["give"]
 
 
-def test_missing_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"2 of 3 pictures .* line 3: .*b\.png: there is no such"):
+    with pytest.raises(UserError, match=r"2 of 3 images .* line 3: .*b\.png: there is no such"):
         image_paths(SAMPLES, tmp_path, Path("s.csv"))
     assert len(image_paths(SAMPLES, tmp_path, Path("s.csv"), unreadable_allowed=2)) == 3
     with pytest.raises(UserError, match=r"folder .*nowhere does not exist; check --img_dir"):

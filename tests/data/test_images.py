@@ -31,7 +31,7 @@ def first_row(path: Path) -> list[tuple[int, ...]]:
     return [tuple(pixel) for pixel in pixels_of(path)[0]]
 
 
-def greys(*values: int) -> list[tuple[int, ...]]:
+def grays(*values: int) -> list[tuple[int, ...]]:
     return [(value, value, value) for value in values]
 
 
@@ -57,17 +57,17 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "image", "expected"),
     [
-        ("bits.png", row("1", 0, 255), greys(0, 255)),
-        ("bits.tif", row("1", 255, 0), greys(255, 0)),
-        ("grey.png", row("L", 0, 7, 255), greys(0, 7, 255)),
-        ("grey-alpha.png", row("LA", (9, 0), (200, 255)), greys(9, 200)),
+        ("bits.png", row("1", 0, 255), grays(0, 255)),
+        ("bits.tif", row("1", 255, 0), grays(255, 0)),
+        ("gray.png", row("L", 0, 7, 255), grays(0, 7, 255)),
+        ("gray-alpha.png", row("LA", (9, 0), (200, 255)), grays(9, 200)),
         ("rgb.png", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
         ("rgb.bmp", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
         ("rgb.ppm", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
         ("rgba.png", row("RGBA", (1, 2, 3, 0), (4, 5, 6, 99)), [(1, 2, 3), (4, 5, 6)]),
         ("rgba.tif", row("RGBA", (1, 2, 3, 0), (4, 5, 6, 255)), [(1, 2, 3), (4, 5, 6)]),
         ("cmyk.tif", row("CMYK", (0, 255, 255, 0), (0, 0, 0, 255)), [RED, (0, 0, 0)]),
-        ("half.pgm", row("I", 0, 257, 65535), greys(0, 1, 255)),
+        ("half.pgm", row("I", 0, 257, 65535), grays(0, 1, 255)),
     ],
 )
 def test_exact_modes(
@@ -122,8 +122,8 @@ def test_modes_that_no_pillow_writer_makes(tmp_path: Path, monkeypatch: pytest.M
     path.write_bytes(b"x")
     for image, expected in [
         (row("HSV", (0, 255, 255), (170, 255, 255)), [RED, BLUE]),
-        (Image.new("I;16L", (1, 1), 65535), greys(255)),
-        (Image.new("I;16N", (1, 1), 2570), greys(10)),
+        (Image.new("I;16L", (1, 1), 65535), grays(255)),
+        (Image.new("I;16N", (1, 1), 2570), grays(10)),
     ]:
         monkeypatch.setattr(Image, "open", lambda _file, image=image: image)
         assert first_row(path) == expected
@@ -140,7 +140,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str, mode: st
     image.save(tmp_path / name)
     with Image.open(tmp_path / name) as written:
         assert written.mode == mode
-    assert first_row(tmp_path / name) == greys(*(round(value / 257) for value in values))
+    assert first_row(tmp_path / name) == grays(*(round(value / 257) for value in values))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str, mode: st
 )
 def test_integers_by_their_range(tmp_path: Path, values: list[int], expected: list[int]) -> None:
     Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
-    assert first_row(tmp_path / "a.tif") == greys(*expected)
+    assert first_row(tmp_path / "a.tif") == grays(*expected)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_floats_by_their_range(tmp_path: Path, values: list[float], expected: li
     Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "a.tif")
     with Image.open(tmp_path / "a.tif") as written:
         assert written.mode == "F"
-    np.testing.assert_array_equal(first_row(tmp_path / "a.tif"), greys(*expected))
+    np.testing.assert_array_equal(first_row(tmp_path / "a.tif"), grays(*expected))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_floats_outside_every_range(tmp_path: Path, values: list[float], reason:
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif", "a.webp"])
 def test_first_frame_of_an_animation(tmp_path: Path, name: str) -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, BLUE)]
     options: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
     with Image.open(tmp_path / name) as written:

@@ -46,7 +46,7 @@ for batch in make_loader(
 """
 
 
-def _pictures(folder: Path, count: int) -> list[Path]:
+def _images(folder: Path, count: int) -> list[Path]:
     paths = [folder / f"{number}.png" for number in range(count)]
     for path in paths:
         Image.new("RGB", (8, 8)).save(path)
@@ -54,7 +54,7 @@ def _pictures(folder: Path, count: int) -> list[Path]:
 
 
 def test_workers_of_a_killed_process_say_nothing(tmp_path: Path) -> None:
-    _pictures(tmp_path, 4)
+    _images(tmp_path, 4)
     done = subprocess.run(
         [sys.executable, "-c", KILLED_AT_A_HANDOVER, str(tmp_path)],
         cwd=ROOT,
@@ -69,7 +69,7 @@ def test_workers_of_a_killed_process_say_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("early", [True, False], ids=["in-the-queue", "not-yet-asked-for"])
 def test_a_signal_that_ends_the_workers_first_stops_the_run(tmp_path: Path, early: bool) -> None:
     """Clusters signal all processes at once; workers are gone before what they made is fetched."""
-    paths = _pictures(tmp_path, 4 if early else 9)
+    paths = _images(tmp_path, 4 if early else 9)
     loader = make_loader(
         ImageDataset(paths, NoTargets(len(paths)), EvalTransform(8)), batch_size=1, workers=1
     )
