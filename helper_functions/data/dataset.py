@@ -102,8 +102,9 @@ class ImageDataset(Dataset["Item | ImageError"]):
         The error travels as a value: only the loop knows whether to go on.
         """
         index = key[1]
-        path, target = self.samples.paths[index], self.samples.targets[index]
+        path = self.samples.paths[index]
         try:
+            target = self.samples.targets[index]  # may be read from a file as well
             if self.cache is None:
                 image = read_image(path, self.image_format)
             else:
@@ -162,7 +163,7 @@ class Batch(NamedTuple):
         return self._replace(images=images, targets=targets)
 
 
-def collate(items: list[Item | ImageError], normalize: Normalize) -> Batch:
+def collate(items: Sequence[Item | ImageError], normalize: Normalize) -> Batch:
     """Make a batch of what could be read and list what could not."""
     good = [item for item in items if isinstance(item, Item)]
     errors = [item for item in items if isinstance(item, ImageError)]

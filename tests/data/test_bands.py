@@ -16,7 +16,7 @@ from helper_functions import cli
 from helper_functions.check_data.decoding import inspect
 from helper_functions.data.bands import ImageFormat, parse_bands
 from helper_functions.data.cache import ImageCache
-from helper_functions.data.images import ImageError, image_problem, read_image
+from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.data.transforms import Resize
 from helper_functions.runtime.errors import UserError
 
@@ -28,14 +28,14 @@ def eight_bits(*shape: int) -> Any:
     return RNG.integers(0, 256, shape, dtype=np.uint8)
 
 
-def pixels(path: Path, reading: ImageFormat | None = None) -> Any:
+def pixels(path: Path, image_format: ImageFormat = DEFAULT) -> Any:
     assert image_problem(path) is None
-    return np.asarray(read_image(path, reading or ImageFormat()))
+    return np.asarray(read_image(path, image_format))
 
 
-def refusal(path: Path, reading: ImageFormat | None = None) -> str:
+def refusal(path: Path, image_format: ImageFormat = DEFAULT) -> str:
     with pytest.raises(ImageError) as caught:
-        read_image(path, reading or ImageFormat())
+        read_image(path, image_format)
     return caught.value.reason
 
 
@@ -162,8 +162,11 @@ def test_floats_of_three_bands(tmp_path: Path, top: float, scale: int) -> None:
     ("values", "reason"),
     [
         (np.full((2, 2, 4), np.nan, np.float32), "its floating-point values are not all finite"),
-        (np.full((2, 2, 4), -1, np.int16), "say with --value-range"),
-        (np.full((2, 2, 4), 300, np.float32), "outside 0 to 255; say with --value-range"),
+        (np.full((2, 2, 4), -1, np.int16), "by --value-range"),
+        (
+            np.full((2, 2, 4), 300, np.float32),
+            "outside 0 to 255; give the values of black and white by --value-range",
+        ),
         (np.full((2, 2, 4), 1j, np.complex64), "its values are of the type complex64"),
     ],
 )
@@ -197,11 +200,11 @@ def test_orientation_of_four_bands(tmp_path: Path) -> None:
 
 
 def test_every_truncation_is_an_error(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.tif"
+    intact = tmp_path / "intact.tif"
     for compression in (None, "zlib", "lzw"):
         values = eight_bits(32, 32, 4)
-        write(whole, values, compression=compression, rowsperstrip=8)
-        content = whole.read_bytes()
+        write(intact, values, compression=compression, rowsperstrip=8)
+        content = intact.read_bytes()
         path = tmp_path / "cut.tif"
         for length in range(1, len(content) - 1, 97):
             path.write_bytes(content[:length])
@@ -209,14 +212,14 @@ def test_every_truncation_is_an_error(tmp_path: Path) -> None:
 
 
 def test_damaged_bytes_are_an_error_or_an_image(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.tif"
-    write(whole, eight_bits(16, 16, 4), compression="zlib")
-    content = bytearray(whole.read_bytes())
+    intact = tmp_path / "intact.tif"
+    write(intact, eight_bits(16, 16, 4), compression="zlib")
+    content = bytearray(intact.read_bytes())
     path = tmp_path / "a.tif"
     refused = 0
-    for place in range(4, len(content), 7):
+    for position in range(4, len(content), 7):
         damaged = bytearray(content)
-        damaged[place] ^= 0x5A
+        damaged[position] ^= 0x5A
         path.write_bytes(damaged)
         try:
             read_image(path, RGB)
@@ -257,17 +260,17 @@ def test_bands_that_are_none(words: list[str]) -> None:
 @pytest.mark.parametrize("span", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1)])
 def test_value_ranges_that_are_none(span: tuple[float, float]) -> None:
     with pytest.raises(UserError, match="--value-range is"):
-        cli.reading(None, span)
+        cli.image_format(None, span)
 
 
-def test_cache_and_check_know_the_reading(tmp_path: Path) -> None:
+def test_cache_and_check_know_the_format(tmp_path: Path) -> None:
     values = eight_bits(8, 8, 4)
     path = tmp_path / "a.tif"
     write(path, values)
     cache = ImageCache(tmp_path / "cache")
     for _ in range(2):
-        for reading, order in ((ImageFormat(), [0, 1, 2]), (RGB, [3, 1, 2])):
-            image = np.asarray(cache.read(path, Resize(8), reading))
+        for image_format, order in ((ImageFormat(), [0, 1, 2]), (RGB, [3, 1, 2])):
+            image = np.asarray(cache.read(path, Resize(8), image_format)[0])
             np.testing.assert_array_equal(image, values[..., order])
     assert inspect(path, ImageFormat((9, 9, 9))).problem == "it has 4 bands, so there is no 9"
     assert inspect(path, RGB).digest != inspect(path).digest
@@ -283,15 +286,15 @@ def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) ->
         rows.append(f"{number}.tif,\"['a{number % 2}']\",{'val' if number > 4 else 'train'}")
     (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
     data = data_flags(tmp_path)
-    reading = ("--bands", 5, 3, 1, "--value-range", 0, 4000)
+    flags = ("--bands", 5, 3, 1, "--value-range", 0, 4000)
     run = tmp_path / "run"
 
-    done = run_here("train.py", *data, *reading, *SMALL, "--epochs", 1, "--output-path", run)
+    done = run_here("train.py", *data, *flags, *SMALL, "--epochs", 1, "--output-path", run)
     assert done.status == 0, done.errors
     scores = []
-    for flags in ((), reading, ("--bands", "paper")):
+    for other_flags in ((), flags, ("--bands", "paper")):
         results = ("--ckpt-path", run / "model-highest.ckpt", "--output", tmp_path / "val")
-        done = run_here("val.py", *data, *results, *flags, "-j", 0)
+        done = run_here("val.py", *data, *results, *other_flags, "-j", 0)
         assert done.status == 0, done.errors
         scores.append((tmp_path / "val" / "predictions.csv").read_text())
     assert scores[0] == scores[1] != scores[2]

@@ -14,7 +14,6 @@ from synthetic_images import Scripted, array, noise, ramp
 from helper_functions.data import rand_augment as policy
 from helper_functions.data.rand_augment import MAGNITUDES, NAMES, OPERATIONS, augment, rand_augment
 
-
 # --- the policy
 
 
