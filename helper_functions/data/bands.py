@@ -144,8 +144,8 @@ def _from_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
         raise FormatError(
-            f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255; say with "
-            f"--value-range which are black and white"
+            f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255; give the "
+            f"values of black and white by --value-range"
         )
     scaled: npt.NDArray[np.uint8] = np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
     return scaled

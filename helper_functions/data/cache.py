@@ -1,7 +1,7 @@
 """Folder of decoded, resized images, so that every image is decoded once and not every epoch.
 
-One file an image, in two levels of folders: a NumPy array, then height and width of the source.
-Entries that cannot be used are ignored: a cache may save time, and that is all it may do.
+One file an image, in two levels of folders: uint8 (H, W, 3), then a trailer of four sizes. Entries
+that cannot be used are ignored: a cache may save time, and that is all it may do.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
 
-import numpy as np
 import PIL
 from PIL import Image
 from tqdm import tqdm
@@ -29,7 +27,8 @@ from helper_functions.runtime.files import make_folder, write_atomically
 
 # Part of every key: to be raised when `read_image` reads any image differently, or entries change.
 FORMAT_VERSION = 3
-_SIZE = struct.Struct("<II")  # height and width of the source
+# Height and width of the entry and of its source. At the end: a file that lost its end lacks it.
+_TRAILER = struct.Struct("<4I")
 # Left free on the disk, as checkpoints have to fit: this much, or this share of it if that is less.
 KEEP_FREE_BYTES = 4 * 2**30
 KEEP_FREE_SHARE = 0.05
@@ -104,11 +103,7 @@ class ImageCache:
 
     def _store(self, entry: Path, image: Image.Image, size: tuple[int, int]) -> None:
         """Write an entry; if that fails, report it once and write no more."""
-
-        def write(file: BinaryIO) -> None:
-            np.save(file, np.asarray(image))
-            file.write(_SIZE.pack(*size))
-
+        content = image.tobytes() + _TRAILER.pack(image.height, image.width, *size)
         try:
             disk = shutil.disk_usage(self.folder)
             if disk.free < min(KEEP_FREE_BYTES, KEEP_FREE_SHARE * disk.total):
@@ -116,7 +111,7 @@ class ImageCache:
                 return
             entry.parent.mkdir(parents=True, exist_ok=True)
             # Unsynced: syncing takes longer than decoding.
-            write_atomically(entry, write, sync=False)
+            write_atomically(entry, lambda file: file.write(content), sync=False)
         except OSError as error:
             self._stop(error.strerror or str(error))
 
@@ -133,11 +128,13 @@ class ImageCache:
 def _load(entry: Path) -> tuple[Image.Image, tuple[int, int]] | None:
     """Read an entry; ``None`` if there is none, or it is damaged."""
     try:
-        with entry.open("rb") as file:
-            pixels = np.load(file, allow_pickle=False)
-            height, width = _SIZE.unpack(file.read())
-    except Exception:  # On a damaged file np.load raises whatever it runs into.
+        # Of so small a file a copy takes less time than mapping its pages into memory.
+        with entry.open("rb", buffering=0) as file:
+            content = memoryview(file.read())
+        height, width, *size = _TRAILER.unpack(content[-_TRAILER.size :])
+    except (OSError, struct.error):
         return None
-    if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or not (height and width):
+    pixels = content[: -_TRAILER.size]
+    if len(pixels) != 3 * height * width or not pixels or 0 in size:
         return None
-    return Image.fromarray(pixels), (height, width)
+    return Image.frombytes("RGB", (width, height), pixels), (size[0], size[1])

@@ -75,6 +75,7 @@ class Item:
     file: str
 
 
+@dataclass(eq=False)
 class ImageDataset(Dataset["Item | ImageError"]):
     """Transformed images with targets.
 
@@ -86,19 +87,11 @@ class ImageDataset(Dataset["Item | ImageError"]):
         image_format: How raw values become red, green and blue.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        transform: Transform,
-        seed: int = 0,
-        cache: ImageCache | None = None,
-        image_format: ImageFormat = DEFAULT,
-    ) -> None:
-        self.samples = samples
-        self.transform = transform
-        self.seed = seed
-        self.cache = cache
-        self.image_format = image_format
+    samples: Samples
+    transform: Transform
+    seed: int = 0
+    cache: ImageCache | None = None
+    image_format: ImageFormat = DEFAULT
 
     def __len__(self) -> int:
         return len(self.samples.paths)
@@ -109,8 +102,9 @@ class ImageDataset(Dataset["Item | ImageError"]):
         The error travels as a value: only the loop knows whether to go on.
         """
         index = key[1]
-        path, target = self.samples.paths[index], self.samples.targets[index]
+        path = self.samples.paths[index]
         try:
+            target = self.samples.targets[index]  # may be read from a file as well
             if self.cache is None:
                 image = read_image(path, self.image_format)
             else:
@@ -169,16 +163,22 @@ class Batch(NamedTuple):
         return self._replace(images=images, targets=targets)
 
 
-def collate(items: list[Item | ImageError], normalize: Normalize) -> Batch:
+def collate(items: Sequence[Item | ImageError], normalize: Normalize) -> Batch:
     """Make a batch of what could be read and list what could not."""
     good = [item for item in items if isinstance(item, Item)]
     errors = [item for item in items if isinstance(item, ImageError)]
     sizes = [(item.image.shape[-2], item.image.shape[-1]) for item in good]
     height, width = (max(sides) for sides in zip(*sizes, strict=True)) if good else (0, 0)
     images = [_pad(item.image, height, width, 0) for item in good]
+    targets = [
+        _pad(item.target, height, width, IGNORE)
+        if item.target is not None and is_mask(item.target)
+        else item.target
+        for item in good
+    ]
     return Batch(
         torch.stack(images) if images else torch.zeros(0, 3, 0, 0, dtype=torch.uint8),
-        _collate_targets([item.target for item in good], height, width),
+        stack_targets(targets),
         [str(error) for error in errors],
         [item.file for item in good],
         sizes,
@@ -188,25 +188,13 @@ def collate(items: list[Item | ImageError], normalize: Normalize) -> Batch:
     )
 
 
-def _collate_targets(
-    targets: list[Target], height: int, width: int
-) -> Tensor | list[Target] | None:
-    """Pad masks, then stack what can be stacked."""
-    if all(target is None for target in targets):
+def stack_targets(targets: list[Target]) -> Tensor | list[Target] | None:
+    """Return targets stacked if all are tensors of one shape and no points; else the list."""
+    tensors = [target for target in targets if target is not None]
+    if not tensors:
         return None
-    padded = [
-        _pad(target, height, width, IGNORE) if target is not None and is_mask(target) else target
-        for target in targets
-    ]
-    return stack_targets(padded)
-
-
-def stack_targets(targets: list[Target]) -> Tensor | list[Target]:
-    """Return (B, ...) where all targets are tensors of one shape and no points; else the list."""
-    tensors = [target for target in targets if target is not None and not is_points(target)]
-    if len(tensors) == len(targets) and len({target.shape for target in tensors}) == 1:
-        return torch.stack(tensors)
-    return targets
+    same = len({target.shape for target in tensors}) == 1 and len(tensors) == len(targets)
+    return torch.stack(tensors) if same and not is_points(tensors[0]) else targets
 
 
 def _pad(tensor: Tensor, height: int, width: int, value: int) -> Tensor:
@@ -283,23 +271,18 @@ def check_images(
     """
     if img_dir is not None and not img_dir.is_dir():
         raise UserError(f"The image folder {img_dir} does not exist; check --img_dir.")
-    paths = samples.paths
-    checked = tqdm(paths, desc="checking images", disable=None, leave=False)
-    problems = [
-        (position, problem)
-        for position, problem in enumerate(map(image_problem, checked))
-        if problem is not None
-    ]
+    checked = tqdm(samples.paths, desc="checking images", disable=None, leave=False)
+    problems = {i: problem for i, problem in enumerate(map(image_problem, checked)) if problem}
     if len(problems) > unreadable_allowed:
-        position, problem = problems[0]
-        line = "" if lines is None else f", in line {lines[position]}"
+        first, problem = next(iter(problems.items()))
+        line = "" if lines is None else f", in line {lines[first]}"
         raise UserError(
-            f"{len(problems)} of {len(paths)} images of {source} cannot be read; the first{line}: "
-            f"{problem}"
+            f"{len(problems)} of {len(samples.paths)} images of {source} cannot be read; the first"
+            f"{line}: {problem}"
         )
-    if paths and not unreadable_allowed:
+    if samples.paths and not unreadable_allowed:
         try:
-            read_image(paths[0], image_format)
+            read_image(samples.paths[0], image_format)
         except ImageError as error:
             line = "" if lines is None else f", line {lines[0]}"
             raise UserError(f"{source}{line}: {error}") from error

@@ -20,24 +20,10 @@ from helper_functions.data.tiff import check_tiff, is_faithful, is_tiff, read_ti
 from helper_functions.runtime.errors import UserError
 
 IMAGE_EXTENSIONS = frozenset(
-    {
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    }
+    (
+        *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    )
 )
 
 # EXIF orientation (CIPA DC-008, tag 0x0112) -> what brings the image upright; 1 is upright.
@@ -132,15 +118,14 @@ def decode_problems(
     paths: Sequence[Path], image_format: ImageFormat = DEFAULT
 ) -> list[ImageError | None]:
     """Decode every file and return what keeps each from being read."""
-
-    def problem(path: Path) -> ImageError | None:
+    problems: list[ImageError | None] = []
+    for path in tqdm(paths, desc="decoding", disable=None, leave=False):
         try:
             read_image(path, image_format)
+            problems.append(None)
         except ImageError as error:
-            return error
-        return None
-
-    return [problem(path) for path in tqdm(paths, desc="decoding", disable=None, leave=False)]
+            problems.append(error)
+    return problems
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -157,19 +142,19 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"The image folder {folder} is not an existing folder: check the path.")
-    paths = sorted(path for path in folder.rglob("*") if _is_visible_image(path, folder))
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
     if not paths:
         raise UserError(
             f"The folder {folder} holds no image: put in files that end in "
             f"{', '.join(sorted(IMAGE_EXTENSIONS))}."
         )
     return paths
-
-
-def _is_visible_image(path: Path, folder: Path) -> bool:
-    """Whether `path` is a file with an image extension and no hidden part below `folder`."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file()
 
 
 def _decode(path: Path, image_format: ImageFormat) -> Image.Image:

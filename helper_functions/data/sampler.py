@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch.utils.data import Sampler
 Key = tuple[int, ...]
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler[Key]):
     """Keys of one epoch in an order that follows from seed and epoch; can start in the middle.
 
@@ -25,8 +27,8 @@ class EpochSampler(Sampler[Key]):
 
     Args:
         length: Images in the data set.
-        batch_size: Images of a batch, over all processes.
         shuffle: Random order, another one each epoch.
+        batch_size: Images of a batch, over all processes.
         seed: Seed of the run.
         rank: Rank of this process.
         processes: How many there are.
@@ -34,26 +36,16 @@ class EpochSampler(Sampler[Key]):
             ``None``: each once.
     """
 
-    def __init__(
-        self,
-        length: int,
-        *,
-        batch_size: int = 1,
-        shuffle: bool,
-        seed: int = 0,
-        rank: int = 0,
-        processes: int = 1,
-        weights: npt.NDArray[np.float64] | None = None,
-    ) -> None:
-        self.length = length
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.rank = rank
-        self.processes = processes
-        self.weights = weights
-        self.epoch = 0
-        self.start = 0
+    length: int
+    _: KW_ONLY
+    shuffle: bool
+    batch_size: int = 1
+    seed: int = 0
+    rank: int = 0
+    processes: int = 1
+    weights: npt.NDArray[np.float64] | None = None
+    epoch: int = field(default=0, init=False)
+    start: int = field(default=0, init=False)
 
     def set_position(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch, and how many of its images to leave out at the beginning."""

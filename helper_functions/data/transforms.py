@@ -25,13 +25,8 @@ from helper_functions.data.targets import Target, flip_horizontal, resize_target
 from helper_functions.runtime.errors import UserError
 
 
-def resize(image: Image.Image, size: int) -> Image.Image:
-    """Resize to `size` x `size` pixels, bilinear with antialiasing; the aspect is not kept."""
-    return image.resize((size, size), Image.Resampling.BILINEAR)
-
-
 def fast_resize(image: Image.Image, size: int) -> Image.Image:
-    """Resize an RGB image as `resize` does, to within one of the 255 levels, in a third the time.
+    """Resize an RGB image as Pillow does, to within one of the 255 levels, in a third the time.
 
     PyTorch's vectorized uint8 kernel rounds its weights to 16 bits, Pillow to 22: of a photograph
     that shrinks, about one value in 200 comes out a level higher or lower.
@@ -44,11 +39,11 @@ def fast_resize(image: Image.Image, size: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Resize:
-    """`resize` or `fast_resize` to a fixed side; an image that has it already stays as it is.
+    """Bilinear resize with antialiasing to a square; an image of that size stays as it is.
 
     Attributes:
         side: Width and height of the output in pixels.
-        fast: Whether `fast_resize` is used.
+        fast: By `fast_resize` instead of Pillow.
 
     Raises:
         UserError: A side that no image can have.
@@ -70,7 +65,9 @@ class Resize:
         """Resize an RGB image of any size; it is left as it is."""
         if image.size == (self.side, self.side):
             return image
-        return fast_resize(image, self.side) if self.fast else resize(image, self.side)
+        if self.fast:
+            return fast_resize(image, self.side)
+        return image.resize((self.side, self.side), Image.Resampling.BILINEAR)
 
 
 def resize_both(resize: Resize, image: Image.Image, target: Target) -> tuple[Image.Image, Target]:
@@ -174,6 +171,38 @@ class Transform(Protocol):
         ...
 
 
+class EvalTransform:
+    """The validation transform: resize; no randomness; batches are normalized later.
+
+    Args:
+        image_size: Side of the output in pixels.
+        mean: As in `Normalize`.
+        std: As in `Normalize`.
+
+    Raises:
+        UserError: A value that makes no sense.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        self.resize = Resize(image_size)
+        self.normalize = Normalize(mean, std)
+
+    def __call__(
+        self,
+        image: Image.Image,
+        target: Target = None,
+        rng: random.Random | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor, Target]:
+        """Return uint8 (3, image_size, image_size) and the target that fits; `rng` is not used."""
+        image, target = resize_both(self.resize, image, target)
+        return to_pixels(image), target
+
+
 class TrainTransform:
     """The training transform: resize, [flip], Cutout, RandAugment; batches are normalized later.
 
@@ -181,9 +210,8 @@ class TrainTransform:
 
     Args:
         image_size: Side of the output in pixels.
-        mean: Mean of each channel to subtract, in [0, 1]; given together with `std`. The released
-            recipe has neither.
-        std: Standard deviation of each channel to divide by.
+        mean: As in `Normalize`.
+        std: As in `Normalize`.
         cutout_factor: Share of each side that Cutout's box covers; 0 turns Cutout off.
         rand_augment: Whether RandAugment is applied.
         horizontal_flip: Whether half of the images are mirrored; not in the released recipe.
@@ -212,16 +240,7 @@ class TrainTransform:
     def __call__(
         self, image: Image.Image, target: Target, rng: random.Random
     ) -> tuple[Tensor, Target]:
-        """Augment an RGB image of any size.
-
-        Args:
-            image: The image; left as it is.
-            target: Its target; left as it is.
-            rng: Source of all draws; equal states give equal tensors.
-
-        Returns:
-            uint8 (3, image_size, image_size), and the target that fits.
-        """
+        """Return uint8 (3, image_size, image_size) and the target that fits; leave both inputs."""
         image, target = resize_both(self.resize, image, target)
         if self.horizontal_flip and rng.random() < 0.5:
             image, target = flip_horizontal(image, target)
@@ -229,45 +248,4 @@ class TrainTransform:
             image = cutout(image, rng, self.cutout_factor)
         if self.rand_augment:
             image = rand_augment(image, rng)
-        return to_pixels(image), target
-
-
-class EvalTransform:
-    """The validation transform: resize; no randomness; batches are normalized later.
-
-    Args:
-        image_size: Side of the output in pixels.
-        mean: Mean of each channel to subtract, in [0, 1]; given together with `std`.
-        std: Standard deviation of each channel to divide by.
-
-    Raises:
-        UserError: A value that makes no sense.
-    """
-
-    def __init__(
-        self,
-        image_size: int,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ) -> None:
-        self.resize = Resize(image_size)
-        self.normalize = Normalize(mean, std)
-
-    def __call__(
-        self,
-        image: Image.Image,
-        target: Target = None,
-        rng: random.Random | None = None,  # noqa: ARG002
-    ) -> tuple[Tensor, Target]:
-        """Turn an RGB image of any size into uint8 (3, image_size, image_size).
-
-        Args:
-            image: The image; left as it is.
-            target: Its target; left as it is.
-            rng: Not used; there so that both transforms are called alike.
-
-        Returns:
-            The pixels, and the target that fits.
-        """
-        image, target = resize_both(self.resize, image, target)
         return to_pixels(image), target

@@ -1,7 +1,7 @@
-"""The released recipe's way from a file to a batch, picture by picture, as a baseline.
+"""The released recipe from a file to a batch, image by image, as a baseline.
 
 Pillow opens, converts and resizes; Cutout draws a box; RandAugment follows `randaugment` 1.0.2 in
-what it computes for every picture, its table of magnitudes included; torchvision makes the tensor.
+what it computes for every image, its table of magnitudes included; torchvision makes the tensor.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from torch.utils.data import Dataset, default_collate
 # torchvision ships no types, so it is imported by name.
 functional = importlib.import_module("torchvision.transforms.functional")
 
-GREY = (128, 128, 128)
+GRAY = (128, 128, 128)
 NAMES = (
-    *("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "colour", "posterize"),
+    *("shear_x", "shear_y", "translate_x", "translate_y", "rotate", "color", "posterize"),
     *("solarize", "contrast", "sharpness", "brightness", "autocontrast", "equalize", "invert"),
     "cutout",
 )
 
 
 def plain_cutout(image: Image.Image) -> Image.Image:
-    """A box of half the side and a random colour around a random pixel."""
+    """A box of half the side and a random color around a random pixel."""
     painted = image.copy()
     width, height = painted.size
     x, y = random.randrange(width), random.randrange(height)
     reach_x, reach_y = int(0.5 * width + 0.5) // 2, int(0.5 * height + 0.5) // 2
-    colour = (random.randint(0, 255), random.randint(0, 255), random.randint(0, 255))
+    color = (random.randint(0, 255), random.randint(0, 255), random.randint(0, 255))
     box = (
         max(x - reach_x, 0),
         max(y - reach_y, 0),
         min(x + reach_x, width - 1),
         min(y + reach_y, height - 1),
     )
-    ImageDraw.Draw(painted).rectangle(box, fill=colour)
+    ImageDraw.Draw(painted).rectangle(box, fill=color)
     return painted
 
 
@@ -53,7 +53,7 @@ def _magnitudes() -> dict[str, list[float]]:
         "translate_x": np.linspace(0, 150 / 331, 10),
         "translate_y": np.linspace(0, 150 / 331, 10),
         "rotate": np.linspace(0, 30, 10),
-        "colour": np.linspace(0, 0.9, 10),
+        "color": np.linspace(0, 0.9, 10),
         "posterize": np.round(np.linspace(8, 4, 10)),
         "solarize": np.linspace(256, 0, 10),
         "contrast": np.linspace(0, 0.9, 10),
@@ -66,10 +66,10 @@ def _magnitudes() -> dict[str, list[float]]:
 
 
 def _rotate(image: Image.Image, degrees: float) -> Image.Image:
-    """Rotate; the corners are found by an alpha channel and filled with grey."""
+    """Rotate; the corners are found by an alpha channel and filled with gray."""
     rotated = image.convert("RGBA").rotate(degrees)
-    grey = Image.new("RGBA", rotated.size, (128, 128, 128, 128))
-    return Image.composite(rotated, grey, rotated).convert(image.mode)
+    gray = Image.new("RGBA", rotated.size, (128, 128, 128, 128))
+    return Image.composite(rotated, gray, rotated).convert(image.mode)
 
 
 def _small_cutout(image: Image.Image, side: int) -> Image.Image:
@@ -91,7 +91,7 @@ def _signed(magnitude: float) -> float:
 
 def _affine(image: Image.Image, matrix: Sequence[float], resample: int = 0) -> Image.Image:
     return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling(resample), fillcolor=GREY
+        image.size, Image.Transform.AFFINE, matrix, Image.Resampling(resample), fillcolor=GRAY
     )
 
 
@@ -101,7 +101,7 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "translate_x": lambda image, m: _affine(image, (1, 0, _signed(m) * image.width, 0, 1, 0)),
     "translate_y": lambda image, m: _affine(image, (1, 0, 0, 0, 1, _signed(m) * image.height)),
     "rotate": _rotate,
-    "colour": lambda image, m: ImageEnhance.Color(image).enhance(1 + _signed(m)),
+    "color": lambda image, m: ImageEnhance.Color(image).enhance(1 + _signed(m)),
     "posterize": lambda image, m: ImageOps.posterize(image, int(m)),
     "solarize": lambda image, m: ImageOps.solarize(image, math.ceil(m)),
     "contrast": lambda image, m: ImageEnhance.Contrast(image).enhance(1 + _signed(m)),
@@ -125,7 +125,7 @@ def plain_rand_augment(image: Image.Image) -> Image.Image:
 
 
 class PlainDataset(Dataset[Tensor]):
-    """Pictures as float32 (3, size, size), one by one.
+    """Images as float32 (3, size, size), one by one.
 
     Args:
         paths: Image files.

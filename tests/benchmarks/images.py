@@ -1,9 +1,9 @@
-"""How fast pictures become batches, beside the released recipe's way. Prints ratios.
+"""Time of making batches of images, compared with the released recipe's code. Prints ratios.
 
-    python tests/benchmarks/pictures.py
+    python tests/benchmarks/images.py
 
-Both ways run in one process on one thread, in turns, from the file to a float32 batch of 16. The
-pictures are noise with the spectrum of photographs; the system's file cache holds them. glibc keeps
+Both run in one process on one thread, in turns, from the file to a float32 batch of 16. The
+images are noise with the spectrum of photographs; the system's file cache holds them. glibc keeps
 freed memory for both (`keep_freed_memory`), of which a plain loader worker would not profit.
 """
 
@@ -24,16 +24,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-from plain_pictures import PlainDataset, plain_batches  # noqa: E402
+from plain_images import PlainDataset, plain_batches  # noqa: E402
 
-from helper_functions.data.cache import PictureCache  # noqa: E402
-from helper_functions.data.dataset import (  # noqa: E402
-    ImageDataset,
-    NoTargets,
+from helper_functions.data.cache import ImageCache  # noqa: E402
+from helper_functions.data.dataset import ImageDataset, Samples, collate  # noqa: E402
+from helper_functions.data.transforms import (  # noqa: E402
+    EvalTransform,
+    TrainTransform,
     Transform,
-    collate,
 )
-from helper_functions.data.transforms import EvalTransform, TrainTransform  # noqa: E402
 from helper_functions.data.workers import keep_freed_memory  # noqa: E402
 
 SIZE = 224
@@ -47,10 +46,10 @@ def photograph(width: int, height: int, seed: int) -> Image.Image:
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     amplitude = np.maximum(frequency, 1 / max(width, height)) ** -1.2
-    grey = rng.standard_normal((height, width))
+    gray = rng.standard_normal((height, width))
     bands = []
     for _ in range(3):
-        band = 0.8 * grey + 0.4 * rng.standard_normal((height, width))
+        band = 0.8 * gray + 0.4 * rng.standard_normal((height, width))
         bands.append(np.fft.irfft2(np.fft.rfft2(band) * amplitude, s=(height, width)))
     values = np.stack(bands, axis=-1)
     values = (values - values.mean()) / values.std() * 50 + 110
@@ -58,7 +57,7 @@ def photograph(width: int, height: int, seed: int) -> Image.Image:
 
 
 def write(folder: Path, size: tuple[int, int], suffix: str, count: int) -> list[Path]:
-    """Pictures of a size and format; JPEG at quality 90, TIFF uncompressed."""
+    """Images of a size and format; JPEG at quality 90, TIFF uncompressed."""
     paths = [folder / f"{size[0]}_{number}.{suffix}" for number in range(count)]
     for number, path in enumerate(paths):
         photograph(*size, number).save(path, quality=90)  # which the other formats ignore
@@ -66,10 +65,10 @@ def write(folder: Path, size: tuple[int, int], suffix: str, count: int) -> list[
 
 
 def ours(
-    paths: list[Path], transform: Transform, cache: PictureCache | None = None
+    paths: list[Path], transform: Transform, cache: ImageCache | None = None
 ) -> Callable[[], None]:
-    """One epoch of ours; every call is another one."""
-    dataset = ImageDataset(paths, NoTargets(len(paths)), transform, cache=cache)
+    """Return one epoch of ours; every call is another one."""
+    dataset = ImageDataset(Samples.from_paths(paths), transform, cache=cache)
     epochs = itertools.count()
 
     def run() -> None:
@@ -77,13 +76,13 @@ def ours(
         for start in range(0, len(paths), BATCH):
             indices = range(start, min(start + BATCH, len(paths)))
             items = [dataset[epoch, index] for index in indices]
-            collate(items, transform.normalise).to(CPU)
+            collate(items, transform.normalize).to(CPU)
 
     return run
 
 
 def plain(paths: list[Path], *, augment: bool) -> Callable[[], None]:
-    """One epoch of the released way."""
+    """Return one epoch of the released pipeline."""
     dataset = PlainDataset(paths, SIZE, augment=augment)
     return lambda: plain_batches(dataset, BATCH)
 
@@ -108,13 +107,13 @@ def compare(
 
 
 def main() -> None:
-    """Write the pictures to a temporary folder and compare."""
+    """Write the images to a temporary folder and compare."""
     torch.set_num_threads(1)
     keep_freed_memory()
     train, evaluate = TrainTransform(SIZE), EvalTransform(SIZE)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cache = PictureCache(folder / "cache")
+        cache = ImageCache(folder / "cache")
         small = {suffix: write(folder, (304, 304), suffix, 48) for suffix in ("tif", "png", "jpg")}
         for suffix, paths in small.items():
             both = (len(paths), len(paths))
