@@ -14,7 +14,7 @@ from helper_functions.data.images import read_image
 from helper_functions.results import report as page
 from helper_functions.results.report import Comparison, KeyFigure, Section
 from helper_functions.tasks.classify.report.charts import curves
-from helper_functions.tasks.classify.report.class_table import class_table
+from helper_functions.tasks.classify.report.class_table import class_table, extremes_table
 from helper_functions.tasks.classify.report.confusions import (
     confused_pairs,
     cooccurring_pairs,
@@ -64,6 +64,7 @@ def sections(results: Results, shown: int = 12) -> list[Section]:
     return [
         findings(results, confusions),
         class_table(results),
+        *extremes_table(results),
         curves(results),
         pair_charts(results, confusions, cooccurrence),
         *pair_tables(results, confusions, cooccurrence),
