@@ -123,4 +123,4 @@ def write_report(
     )
     _write_figures(path.parent / FOLDER, sections)
     # Bytes of a file name that are not UTF-8 become question marks.
-    _write_bytes(path, text.encode(errors="replace"))
+    _write_bytes(path, text.lstrip().encode(errors="replace"))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeGuard
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -78,6 +78,11 @@ class Sparkline:
 Cell = str | float | Sparkline | None
 
 
+def is_number(cell: Cell) -> TypeGuard[float]:
+    """Tell whether a cell holds a number that can be shown."""
+    return isinstance(cell, int | float) and not math.isnan(cell)
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table.
@@ -96,9 +101,11 @@ class Column:
         """Write a cell as text; a dash stands for ``None`` and for NaN."""
         if isinstance(cell, str):
             return cell
-        if not isinstance(cell, int | float) or math.isnan(cell):
-            return "\N{EN DASH}"
-        return f"{cell:,.{self.digits or 0}f}"
+        return f"{cell:,.{self.digits or 0}f}" if is_number(cell) else "\N{EN DASH}"
+
+    def has_bar(self, cell: Cell) -> bool:
+        """Tell whether a bar stands below a cell."""
+        return self.bar and is_number(cell)
 
 
 @dataclass(frozen=True)
