@@ -40,6 +40,7 @@ from helper_functions.metrics.thresholds import (
     tune,
     write_point,
 )
+from helper_functions.results.report import write_report
 from helper_functions.results.tables import (
     summary,
     write_metrics,
@@ -50,7 +51,7 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder
 from helper_functions.tasks.classify.region_files import write_region_maps
 from helper_functions.tasks.classify.regions import RegionRecorder, region_metrics
-from helper_functions.tasks.classify.report import write_report
+from helper_functions.tasks.classify.report import Results, key_figures, sections
 
 T = TypeVar("T")
 
@@ -133,15 +134,13 @@ def validate(args: argparse.Namespace, trained: TrainedModel, output: Path) -> N
     write_metrics(output / "metrics.json", metrics)
     read = partial(read_image, reading=trained.reading)
     find_maps = partial(trained.region_maps, temperature=point.temperature)
+    results = Results(metrics, per_class, paths, targets, scores, find_maps, read)
     write_report(
         output / "report.html",
-        metrics,
-        per_class,
-        paths,
-        targets,
-        scores,
-        find_maps=find_maps,
-        read=read,
+        title=f"{args.ckpt_path.name}, split {args.split}",
+        subtitle=f"{args.ckpt_path} on {args.csv_path}, {len(classes)} classes",
+        key_figures=key_figures(metrics),
+        sections=sections(results),
         settings={**cli.plain_settings(args), **trained.checkpoint["settings"]},
     )
     print(summary(metrics, per_class))

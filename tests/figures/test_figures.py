@@ -43,9 +43,11 @@ def test_every_cell_of_the_tile_votes_once(variant: str) -> None:
     assert not np.tril(density).any()
 
 
-def test_outlines_follow_the_regions() -> None:
-    labels = np.array([[0, 0], [0, 1]])
-    assert vdsm.outlines(labels) == [[(1, 1), (1, 2)], [(1, 1), (2, 1)]]
+def test_only_regions_of_several_cells_have_a_color() -> None:
+    gray = np.full((28, 28, 3), 100, np.uint8)
+    drawn = vdsm._draw_regions(gray, np.array([[0, 0], [0, 1]]))
+    assert drawn.getpixel((600, 600)) == (100, 100, 100)
+    assert drawn.getpixel((20, 600)) == pytest.approx((60, 106, 131), abs=1)  # 40 % of blue
 
 
 def test_the_module_makes_all_figures_and_the_same_bytes_again(

@@ -20,10 +20,8 @@ from helper_functions.results.report import (
     Card,
     Chart,
     Charts,
-    Chip,
     ChipGroup,
     Column,
-    Comparison,
     Gallery,
     KeyFigure,
     Section,
@@ -64,7 +62,7 @@ def drawing() -> Figure:
 
 def every_section(names: Sequence[str] = ("one", "two")) -> list[Section]:
     """Sections of all sorts, these names wherever there can be text."""
-    chips = [Chip(name, name) for name in names]
+    chips = [(name, name) for name in names]
     groups = [ChipGroup(name, "good", chips) for name in names]
     entries = [LegendEntry(name, "#0072B2", name, name) for name in names]
     cards = [Card(name, [tiny_image()], name, entries, groups) for name in names]
@@ -112,7 +110,7 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
             *every_section(names),
             title=names[0],
             subtitle=names[1],
-            key_figures=[KeyFigure(name, name, name, [Comparison(name, 50)]) for name in names],
+            key_figures=[KeyFigure(name, name, name, [(name, 50)]) for name in names],
             settings=dict(zip(names, names, strict=True)),
         )
         pages.append(page)
@@ -135,9 +133,7 @@ def test_bytes_of_a_name_that_are_not_utf8(tmp_path: Path) -> None:
 
 def test_headline_key_figures_and_settings(tmp_path: Path) -> None:
     figures = [
-        KeyFigure(
-            "37.26", "mAP", "in percent", [Comparison("chance", 12.34), Comparison("x", 200)]
-        ),
+        KeyFigure("37.26", "mAP", "in percent", [("chance", 12.34), ("x", 200)]),
         KeyFigure("5,016", "classes", "in this set"),
     ]
     settings = {"image_size": 224, "mean": None, "amp": False, "grid": (4, 5)}
@@ -192,7 +188,6 @@ def test_charts_are_embedded_as_they_are_written(tmp_path: Path) -> None:
     (image,) = page.all("img")
     content = (tmp_path / "figures" / "curve.png").read_bytes()
     assert image.attributes["src"] == f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    assert (image.attributes["width"], image.attributes["height"]) == ("100", "50")
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["curve.png"]
 
 
@@ -209,7 +204,6 @@ def test_images_of_cards_are_shrunk(
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert image.format == "JPEG"
         assert image.size == expected
-    assert (attributes["width"], attributes["height"]) == tuple(map(str, expected))
 
 
 def test_the_original_of_a_card_lies_beside_the_page(tmp_path: Path) -> None:
@@ -222,10 +216,10 @@ def test_the_original_of_a_card_lies_beside_the_page(tmp_path: Path) -> None:
 
 def test_signs_of_chips(tmp_path: Path) -> None:
     groups = [
-        ChipGroup("right", "good", [Chip("oak", "0.9")]),
-        ChipGroup("wrong", "bad", [Chip("ash", "0.8")]),
-        ChipGroup("missed", "missing", [Chip("elm", "0.1")]),
-        ChipGroup("noted", "neutral", [Chip("lime")]),
+        ChipGroup("right", "good", [("oak", "0.9")]),
+        ChipGroup("wrong", "bad", [("ash", "0.8")]),
+        ChipGroup("missed", "missing", [("elm", "0.1")]),
+        ChipGroup("noted", "neutral", [("lime", "")]),
     ]
     _, page = write(tmp_path, Gallery("Images", [Card("a", [tiny_image()], groups=groups)]))
     assert page.texts("li") == ["✓ oak 0.9", "✗ ash 0.8", f"{DASH} elm 0.1", "lime"]
@@ -234,7 +228,7 @@ def test_signs_of_chips(tmp_path: Path) -> None:
 
 
 def test_many_chips_fold_and_end(tmp_path: Path) -> None:
-    group = ChipGroup("wrong", "bad", [Chip(f"class {k}") for k in range(1400)])
+    group = ChipGroup("wrong", "bad", [(f"class {k}", "") for k in range(1400)])
     _, page = write(tmp_path, Gallery("Images", [Card("a", [tiny_image()], groups=[group])]))
     assert page.texts("summary") == ["1,388 more wrong"]
     assert len(page.all("li")) == 300

@@ -15,10 +15,18 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve
 
 from helper_functions.metrics.multilabel import report as measure
-from helper_functions.results.report import Card, Charts, Gallery, Section, Table, Text
+from helper_functions.results.report import (
+    Card,
+    Charts,
+    Gallery,
+    Section,
+    Table,
+    Text,
+    write_report,
+)
 from helper_functions.tasks.classify.region_maps import RegionMap
-from helper_functions.tasks.classify.report import Results, key_figures, sections, write_report
-from helper_functions.tasks.classify.report.class_table import precision_by_recall, score_histogram
+from helper_functions.tasks.classify.report import Results, key_figures, sections
+from helper_functions.tasks.classify.report.tables import precision_by_recall, score_histogram
 
 Targets = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
@@ -81,7 +89,7 @@ def table_named(found: Sequence[Section], title: str) -> Table:
 
 def labels_of(card: Card, word: str) -> list[tuple[str, str]]:
     (group,) = (group for group in card.groups if group.name == word)
-    return [(chip.text, chip.value) for chip in group.chips]
+    return list(group.chips)
 
 
 def plain_precision(target: Targets, score: Scores) -> float:
@@ -112,7 +120,7 @@ def test_key_figures(tmp_path: Path) -> None:
         assert figures[key].value == f"{metrics[key]:.2f}"
     assert figures["images"].value == "7"
     assert figures["threshold"].value == "0.5"
-    compared = [line.percent for line in figures["mAP"].comparisons]
+    compared = [percent for _, percent in figures["mAP"].comparisons]
     assert compared == [metrics["mAP"], 12.34, 23.45]
     several = key_figures({**metrics, "threshold": [0.1, 0.2, 0.3, 0.4]})
     assert several[-1].value == "various"
@@ -120,12 +128,16 @@ def test_key_figures(tmp_path: Path) -> None:
 
 def test_the_page(tmp_path: Path) -> None:
     results = validation(tmp_path, *random_case(7, 4))
-    data = (results.metrics, results.table, results.paths, results.targets, results.scores)
-    write_report(tmp_path / "report.html", *data, settings={"seed": 7})
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    page = Page(text)
-    assert page.texts("h1") == ["model-highest.ckpt, split val"]
-    assert "runs/a & b/model-highest.ckpt on data/splits.csv, 4 classes" in page.texts("p", "note")
+    write_report(
+        tmp_path / "report.html",
+        title="model-highest.ckpt, split val",
+        subtitle="",
+        key_figures=key_figures(results.metrics),
+        sections=sections(results),
+        settings={"seed": 7},
+    )
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert len(page.all("div", "key")) == 6
     assert page.texts("h2") == [
         *("Findings", "Classes", "Curves", "Confusions and co-occurrence"),
         *("Most frequent confusions", "Classes most often in one image"),
@@ -215,7 +227,7 @@ def test_labels_of_images(tmp_path: Path, threshold: float | list[float]) -> Non
 
 def test_the_legend_of_labels(tmp_path: Path) -> None:
     for gallery in galleries(sections(validation(tmp_path, *random_case(3, 2)))):
-        assert [(group.tone, group.chips[0].text) for group in gallery.legend] == [
+        assert [(group.tone, group.chips[0][0]) for group in gallery.legend] == [
             ("good", "right: predicted and true"),
             ("missing", "missed: true, not predicted"),
             ("bad", "wrong: predicted, not true"),

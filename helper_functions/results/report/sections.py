@@ -19,14 +19,6 @@ from helper_functions.results.style import png_bytes
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A line beside a key figure: a value from 0 to 100, also shown as a bar."""
-
-    name: str
-    percent: float
-
-
-@dataclass(frozen=True)
 class KeyFigure:
     """A number at the head of the page.
 
@@ -34,13 +26,14 @@ class KeyFigure:
         value: As it is to be shown.
         name: As in ``metrics.json``.
         meaning: In a few words.
-        comparisons: What the value is held against; a figure with comparisons is shown large.
+        comparisons: What the value is held against: names and percentages, also shown as bars. A
+            figure with comparisons is shown large.
     """
 
     value: str
     name: str
     meaning: str
-    comparisons: Sequence[Comparison] = ()
+    comparisons: Sequence[tuple[str, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -161,32 +154,18 @@ class Charts:
 
 
 @dataclass(frozen=True)
-class Chip:
-    """A label on a card, with a value such as its score."""
-
-    text: str
-    value: str = ""
-
-
-@dataclass(frozen=True)
 class ChipGroup:
     """Labels of one sort; after the first few they fold away.
 
     Attributes:
         name: In one word, such as ``right``.
         tone: Color and sign: a check mark, a cross, a dash, or none.
-        chips: The most important first.
+        chips: Texts with a value such as a score, or ``""``; the most important first.
     """
 
     name: str
     tone: Literal["good", "bad", "missing", "neutral"]
-    chips: Sequence[Chip]
-
-    @property
-    def sign(self) -> str:
-        """The sign of the tone."""
-        signs = {"good": "\N{CHECK MARK}", "bad": "\N{BALLOT X}", "missing": "\N{EN DASH}"}
-        return signs.get(self.tone, "")
+    chips: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)

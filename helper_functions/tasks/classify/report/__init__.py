@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from helper_functions.data.images import read_image
-from helper_functions.results import report as page
-from helper_functions.results.report import Comparison, KeyFigure, Section
+from helper_functions.results.report import KeyFigure, Section
 from helper_functions.tasks.classify.report.charts import curves
-from helper_functions.tasks.classify.report.class_table import class_table, extremes_table
 from helper_functions.tasks.classify.report.confusions import (
     confused_pairs,
     cooccurring_pairs,
@@ -23,18 +14,18 @@ from helper_functions.tasks.classify.report.confusions import (
 )
 from helper_functions.tasks.classify.report.findings import findings
 from helper_functions.tasks.classify.report.galleries import galleries
-from helper_functions.tasks.classify.report.regions import regions_table
-from helper_functions.tasks.classify.report.results import FindMaps, Results
+from helper_functions.tasks.classify.report.results import Results
+from helper_functions.tasks.classify.report.tables import class_table, extremes_table, regions_table
 
-__all__ = ["Results", "key_figures", "sections", "write_report"]
+__all__ = ["Results", "key_figures", "sections"]
 
 
 def key_figures(metrics: dict[str, Any]) -> list[KeyFigure]:
     """Choose the numbers at the head of the page from those of ``metrics.json``."""
     comparisons = [
-        Comparison("this model", metrics["mAP"]),
-        Comparison("by chance", metrics["chance_mAP"]),
-        Comparison("class frequencies", metrics["frequency_mAP"]),
+        ("this model", metrics["mAP"]),
+        ("by chance", metrics["chance_mAP"]),
+        ("class frequencies", metrics["frequency_mAP"]),
     ]
     threshold = metrics["threshold"]
     shown = "various" if isinstance(threshold, list) else f"{threshold:g}"
@@ -71,33 +62,3 @@ def sections(results: Results, shown: int = 12) -> list[Section]:
         *regions_table(results.metrics),
         *galleries(results, shown),
     ]
-
-
-def write_report(
-    path: Path,
-    metrics: dict[str, Any],
-    table: dict[str, npt.NDArray[Any]],
-    paths: Sequence[Path],
-    targets: npt.NDArray[np.uint8],
-    scores: npt.NDArray[np.float32],
-    shown: int = 12,
-    *,
-    find_maps: FindMaps | None = None,
-    read: Callable[[Path], Image.Image] = read_image,
-    settings: dict[str, Any] | None = None,
-) -> None:
-    """Write the page of a validation; the arguments are those of ``Results``.
-
-    Raises:
-        ImageError: If an image to be shown cannot be read.
-    """
-    results = Results(metrics, table, paths, targets, scores, find_maps, read)
-    checkpoint, classes = metrics["checkpoint"], len(metrics["classes"])
-    page.write_report(
-        path,
-        title=f"{Path(checkpoint).name}, split {metrics['split']}",
-        subtitle=f"{checkpoint} on {metrics['csv_path']}, {classes} classes",
-        key_figures=key_figures(metrics),
-        sections=sections(results, shown),
-        settings=settings or {},
-    )
