@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from helper_functions.forest import make_tile
+from helper_functions.results.overlays import color, draw_labels, draw_texts
 from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
 from models.vdsm import (
     VARIANTS,
@@ -33,6 +35,7 @@ TILE_SEED = 3  # four stands, easy to tell apart
 GRID = 7
 MIN_SUPERPIXELS = 6
 CHOSEN_CELL = (5, 2)  # row, column
+_SIDE = 640  # of the images of regions, in pixels
 VOTES = (  # panel, variant, whose edge a cell votes for
     ("d", "corrected", "each cell for the two most like it"),
     ("e", "nearest", "each cell for itself and the most alike"),
@@ -40,7 +43,7 @@ VOTES = (  # panel, variant, whose edge a cell votes for
 CAPTION = (
     "The features are hand-made (color, its spread, gradient energy at two scales), not a "
     f"network's. min_superpixels is {MIN_SUPERPIXELS}. Line width in (d), (e): density. "
-    "Cells without a number: regions of their own."
+    "Cells without a color: regions of their own."
 )
 
 
@@ -139,32 +142,15 @@ def _draw_votes(axes: Any, density: FloatArray) -> None:
     axes.scatter(columns, rows, s=14, color=INK, zorder=4)
 
 
-def outlines(labels: IntArray) -> list[list[tuple[int, int]]]:
-    """Return the sides of cells at which two regions meet."""
-    upright = np.argwhere(labels[:, 1:] != labels[:, :-1]).tolist()
-    level = np.argwhere(labels[1:] != labels[:-1]).tolist()
-    return [
-        *([(column + 1, row), (column + 1, row + 1)] for row, column in upright),
-        *([(column, row + 1), (column + 1, row + 1)] for row, column in level),
-    ]
-
-
-def _draw_regions(axes: Any, labels: IntArray) -> None:
-    """Colour and number the regions of two and more cells; outline all."""
-    colors = list(PALETTE.values())
-    sizes = np.bincount(labels.ravel())
-    rank = np.cumsum(sizes > 1)  # the regions of several cells count from 1
-    centered = {"ha": "center", "va": "center", "fontsize": 9, "fontweight": "bold", "color": INK}
-    for (row, column), label in np.ndenumerate(labels):
-        if sizes[label] > 1:
-            x, y = [column, column + 1, column + 1, column], [row, row, row + 1, row + 1]
-            color = colors[(rank[label] - 1) % len(colors)]
-            axes.fill(x, y, color=color, alpha=0.5, linewidth=0)
-            axes.text(column + 0.5, row + 0.52, str(rank[label]), **centered)
-    for color, width in ((INK, 3.2), (PAPER, 1.4)):
-        axes.add_collection(
-            LineCollection(outlines(labels), colors=color, linewidths=width, capstyle="round")
-        )
+def _draw_regions(image: Pixels, labels: IntArray) -> Image.Image:
+    """Color and number the regions of two and more cells; outline all."""
+    large = np.bincount(labels.ravel()) > 1
+    rank = np.cumsum(large)  # the regions of several cells count from 1
+    regions = list(zip(large.tolist(), rank.tolist(), strict=True))
+    enlarged = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    drawn = draw_labels(enlarged, labels, [color(k - 1) if known else None for known, k in regions])
+    draw_texts(drawn, labels, [str(k) if known else "" for known, k in regions], _SIDE / 18)
+    return drawn
 
 
 def draw_vdsm(output: Path) -> None:
@@ -193,7 +179,7 @@ def draw_vdsm(output: Path) -> None:
         labels = superpixel_labels(features, MIN_SUPERPIXELS, variant)[0].numpy()
         sizes = np.bincount(labels.ravel())
         subtitle = f"{len(sizes)} regions (single cells: {np.count_nonzero(sizes == 1)})"
-        _show(panel, f"({letter}) Superpixels: {variant}", subtitle, _faded(image, 0.6))
-        _draw_regions(panel, labels)
+        drawn = _draw_regions(_faded(image, 0.6), labels)
+        _show(panel, f"({letter}) Superpixels: {variant}", subtitle, drawn)
     figure.text(0.012, 0.02, CAPTION, fontsize=10, color=MUTED)
     write_png(figure, output, colors=256)

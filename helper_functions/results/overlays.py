@@ -170,11 +170,14 @@ def draw_texts(
     rows, columns = labels.shape
     x_scale, y_scale = image.width / columns, image.height / rows
     used = font(round(max(9, size)), bold=True)
+    style: dict[str, Any] = {"align": "center", "stroke_width": used.size // 7}
     for label, text in enumerate(texts):
         for x, y in label_positions(labels, label, largest=largest) if text else ():
-            position = (x * x_scale, y * y_scale)
-            edge: dict[str, Any] = {"stroke_width": used.size // 7, "stroke_fill": INK}
-            draw.multiline_text(position, text, PAPER, used, "mm", align="center", **edge)
+            x, y = x * x_scale, y * y_scale
+            left, top, right, bottom = draw.multiline_textbbox((x, y), text, used, "mm", **style)
+            x += max(0, -left) - max(0, right - image.width)  # nothing is cut off
+            y += max(0, -top) - max(0, bottom - image.height)
+            draw.multiline_text((x, y), text, PAPER, used, "mm", stroke_fill=INK, **style)
 
 
 def draw_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:

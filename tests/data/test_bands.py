@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import SMALL, Script, assert_refused, data_flags
+from helper_functions.check_data.decoding import inspect
 from PIL import Image, UnidentifiedImageError
 
 from helper_functions import cli
-from helper_functions.check_data.decoding import inspect
 from helper_functions.data.bands import ImageFormat, parse_bands
 from helper_functions.data.cache import ImageCache
 from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image

@@ -11,7 +11,6 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from helper_functions.data.png import decode_plain_png
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 

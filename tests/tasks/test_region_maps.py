@@ -16,18 +16,15 @@ from PIL import Image
 from helper_functions.checkpoints.checkpoint import load_model, save_checkpoint
 from helper_functions.data.images import read_image
 from helper_functions.data.transforms import EvalTransform
-from helper_functions.results.overlays import (
-    _font,
-    _letter,
-    _wrapped,
-    draw_legend,
-    legend,
-    mark_places,
-    overlay,
+from helper_functions.results.overlays import OPACITY, draw_labels, draw_texts
+from helper_functions.results.style import rgb
+from helper_functions.tasks.classify.region_files import label_image, to_json
+from helper_functions.tasks.classify.region_maps import (
+    RegionMap,
+    draw_region_map,
+    region_legend,
+    split_region_maps,
 )
-from helper_functions.results.style import PALETTE
-from helper_functions.tasks.classify.region_files import label_picture, to_json
-from helper_functions.tasks.classify.region_maps import RegionMap, split_region_maps
 from models import RegionScores, create_model
 from models.volunet import average_to_grid
 
@@ -36,7 +33,7 @@ CLASSES = ["blue", "green", "red"]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that knows nothing, but answers different places differently."""
+    """A network that knows nothing, but answers different cells differently."""
     torch.manual_seed(8)
     model = create_model("resnet10t", 3, subsampling=True, sub_h=2, sub_w=2, min_superpixels=3)
     path = tmp_path_factory.mktemp("region_maps") / "model.ckpt"
@@ -62,7 +59,7 @@ def run_val(run_here: Script, checkpoint: Path, tiny_set: Path, tmp_path: Path) 
     return run
 
 
-def test_a_batch_is_split_into_its_pictures() -> None:
+def test_a_batch_is_split_into_its_images() -> None:
     labels = torch.tensor([[[0, 0], [1, 2]], [[0, 1], [1, 0]], [[0, 0], [0, 0]]])
     logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
     maps = split_region_maps(RegionScores(torch.zeros(3, 5), labels, logits), temperature=2.0)
@@ -97,60 +94,53 @@ def test_a_grid_of_its_own(grid: tuple[int, int], vdsm: str) -> None:
 
 
 def test_the_legend_ranks_classes_by_area() -> None:
-    found = RegionMap(
+    region_map = RegionMap(
         np.array([[0, 0, 1], [2, 3, 3]]),
         np.array([1, 0, 2, 1]),
         np.array([0.2, 0.5, 0.6, 0.9], np.float32),
     )
-    first, second, third = legend(found, CLASSES)
-    assert (first.letter, first.name) == ("A", "green")
-    assert first.share == pytest.approx(4 / 6)
-    assert first.scores == pytest.approx([0.9, 0.2])
-    assert [second.name, third.name] == ["blue", "red"]
-    assert len({entry.colour for entry in (first, second, third)}) == 3
+    legend = region_legend(region_map, CLASSES)
+    assert list(legend) == [1, 0, 2]  # of equal areas the lower class first
+    assert [entry.letter for entry in legend.values()] == ["A", "B", "C"]
+    assert [entry.name for entry in legend.values()] == ["green", "blue", "red"]
+    assert [entry.detail for entry in legend.values()] == ["0.90, 0.20", "0.50", "0.60"]
+    assert len({entry.color for entry in legend.values()}) == 3
 
 
-def test_letters_and_lines_lose_nothing() -> None:
-    letters = [_letter(rank) for rank in range(800)]
-    assert letters[:3] == ["A", "B", "C"]
-    assert letters[25:28] == ["Z", "AA", "AB"]
-    assert len(set(letters)) == 800
-    font = _font(14)
-    for name in ("Quercus", "a name of several words", "x" * 200, "Säulen-Eiche im Wald"):
-        lines = _wrapped(name, font, 90)
-        assert "".join(lines).replace(" ", "") == name.replace(" ", "")
-        assert max(map(font.getlength, lines)) <= 90
-
-
-def test_every_part_of_a_region_has_its_mark_inside() -> None:
-    labels = np.array([[0, 0, 1, 0], [1, 0, 1, 0], [1, 1, 1, 2]])
-    assert mark_places(labels, 0) == [(1.5, 0.5), (3.5, 0.5)]
-    assert mark_places(labels, 2) == [(3.5, 2.5)]
-    ((x, y),) = mark_places(labels, 1)  # bent: its centre lies elsewhere
-    assert labels[int(y), int(x)] == 1
+def test_of_many_scores_the_legend_gives_the_range() -> None:
+    scores = np.array([0.5, 0.1, 0.9, 0.2, 0.3], np.float32)
+    region_map = RegionMap(np.array([[0, 1, 2, 3, 4]]), np.zeros(5, np.int64), scores)
+    assert region_legend(region_map, ["oak"])[0].detail == "0.10 to 0.90 in 5 regions"
 
 
 @pytest.mark.parametrize("size", [(48, 40), (2000, 900)])
-def test_an_overlay_colours_regions(size: tuple[int, int]) -> None:
-    found = RegionMap(np.array([[0, 1], [0, 1]]), np.array([2, 0]), np.array([0.5, 0.25]))
-    drawn = overlay(Image.new("RGB", size, (255, 255, 255)), found, CLASSES, 600)
+def test_a_region_map_is_drawn_with_the_colors_of_its_legend(size: tuple[int, int]) -> None:
+    region_map = RegionMap(np.array([[0, 1], [0, 1]]), np.array([2, 0]), np.array([0.5, 0.25]))
+    legend = region_legend(region_map, CLASSES)
+    drawn = draw_region_map(Image.new("RGB", size, (255, 255, 255)), region_map, legend, 600)
     assert max(drawn.size) == (300 if size[0] < 300 else 600)
-    assert drawn.width / drawn.height == pytest.approx(size[0] / size[1], rel=0.02)
-    for x, name in ((0.03, "orange"), (0.97, "blue")):  # of equal areas the lower class first
+    for x, k in ((0.03, 2), (0.97, 0)):
         pixel = drawn.getpixel((int(x * drawn.width), drawn.height // 8))
-        colour = [int(PALETTE[name][at : at + 2], 16) for at in (1, 3, 5)]
-        assert pixel == pytest.approx([255 - 0.38 * (255 - c) for c in colour], abs=1)
-    with_legend = draw_legend(drawn, legend(found, ["b", "g", "a very long name " * 40]))
-    assert with_legend.width > drawn.width
-    assert with_legend.height > drawn.height  # the name has pushed it down
-    assert with_legend.crop((0, 0, *drawn.size)).tobytes() == drawn.tobytes()
+        tinted = [255 - OPACITY * (255 - channel) for channel in rgb(legend[k].color)]
+        assert pixel == pytest.approx(tinted, abs=1)
+
+
+def test_scores_are_left_out_where_a_cell_is_too_narrow() -> None:
+    labels = np.arange(400).reshape(20, 20)
+    region_map = RegionMap(labels, np.zeros(400, np.int64), np.ones(400, np.float32))
+    legend = region_legend(region_map, ["oak"])
+    image = Image.new("RGB", (600, 600), (255, 255, 255))
+    drawn = draw_region_map(image, region_map, legend, 600)
+    expected = draw_labels(image, labels, [legend[0].color] * 400)
+    draw_texts(expected, labels, ["A"] * 400, 600 / 26)
+    assert drawn.tobytes() == expected.tobytes()
 
 
 def test_many_regions_need_16_bits() -> None:
     labels = np.arange(400).reshape(20, 20)
     found = RegionMap(labels, np.zeros(400, np.int64), np.ones(400, np.float32))
-    picture = label_picture(found, 40, 60)
-    np.testing.assert_array_equal(np.asarray(picture)[1::2, 1::3], labels)
+    image = label_image(found, 40, 60)
+    np.testing.assert_array_equal(np.asarray(image)[1::2, 1::3], labels)
     assert to_json(found, "a.png", (60, 40), ["one"])["grid"] == [20, 20]
 
 
@@ -161,18 +151,18 @@ def test_region_files(
     done = run_val("--regions", labelled=labelled)
     assert done.status == 0, done.errors
     folder = tmp_path / "out" / "regions"
-    assert f"pictures are in {folder}." in done.printed
+    assert f"images are in {folder}." in done.printed
     model = load_model(checkpoint)
-    pictures = sorted((tiny_set / "images").iterdir())
+    images = sorted((tiny_set / "images").iterdir())
     if labelled:
-        pictures = pictures[2::3]
+        images = images[2::3]
     endings = (".json", ".labels.png", ".overlay.png")
-    expected = {f"{path.name}{ending}" for path in pictures for ending in endings}
+    expected = {f"{path.name}{ending}" for path in images for ending in endings}
     assert {path.name for path in folder.iterdir()} == expected
     names = set()
-    for path in pictures:
+    for path in images:
         transform = EvalTransform(160)
-        pixels = transform.normalise(transform(read_image(path))[None])
+        pixels = transform(read_image(path))[None].float() / 255
         scores = model.score_regions(pixels)
         content: dict[str, Any] = json.loads((folder / f"{path.name}.json").read_text())
         assert content["filename"] == path.name
@@ -212,7 +202,7 @@ def test_the_grid_is_chosen_for_files_and_masks(
 @pytest.mark.parametrize(
     ("grid", "sentence"),
     [
-        (6, "--superpixel-grid asks for 6 x 6 cells, but the feature map of pictures of 160"),
+        (6, "--superpixel-grid asks for 6 x 6 cells, but the feature map of"),
         ("5x6", "has 5 x 5; lower it, or raise --image-size."),
         (0, "a grid needs cells"),
         ("4x", "argument --superpixel-grid"),
@@ -239,7 +229,7 @@ def test_names_in_folders_and_of_equal_stem(
     assert found == {Path("a.png.json"), Path("a.jpg.json"), Path("dive/a.png.json")}
 
 
-def test_files_stay_in_their_folder_and_unreadable_pictures_are_left_out(
+def test_files_stay_in_their_folder_and_unreadable_images_are_left_out(
     run_here: Script, checkpoint: Path, tmp_path: Path
 ) -> None:
     for name in ("near.png", "lists/far.png"):

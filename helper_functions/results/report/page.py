@@ -7,7 +7,6 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
@@ -22,31 +21,17 @@ _QUALITY = 80  # of the JPEGs
 _SIDE = 360  # of an image of a card at most, in pixels
 
 
-class EmbeddedImage(NamedTuple):
-    """An image as the source of an ``img`` element, and its size in pixels."""
-
-    source: str
-    width: int
-    height: int
-
-
 def _data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _embed_photo(image: Image.Image) -> EmbeddedImage:
-    """Shrink an image and embed it as JPEG."""
+def _jpeg(image: Image.Image) -> bytes:
+    """Shrink an image and encode it."""
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
     small.save(jpeg, "JPEG", quality=_QUALITY)
-    return EmbeddedImage(_data_uri(jpeg.getvalue(), "image/jpeg"), *small.size)
-
-
-def _embed_chart(png: bytes) -> EmbeddedImage:
-    """Embed a chart; its size keeps the page still while it loads."""
-    with Image.open(io.BytesIO(png)) as image:
-        return EmbeddedImage(_data_uri(png, "image/png"), *image.size)
+    return jpeg.getvalue()
 
 
 def _setting(value: object) -> str:
@@ -111,7 +96,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(photo=_embed_photo, chart=_embed_chart, setting=_setting, digest=_digest)
+    pages.filters.update(data_uri=_data_uri, jpeg=_jpeg, setting=_setting, digest=_digest)
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=subtitle,
@@ -123,4 +108,4 @@ def write_report(
     )
     _write_figures(path.parent / FOLDER, sections)
     # Bytes of a file name that are not UTF-8 become question marks.
-    _write_bytes(path, text.encode(errors="replace"))
+    _write_bytes(path, text.lstrip().encode(errors="replace"))

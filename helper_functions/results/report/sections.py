@@ -9,21 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeGuard
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from helper_functions.results.overlays import LegendEntry
 from helper_functions.results.style import png_bytes
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A line beside a key figure: a value from 0 to 100, also shown as a bar."""
-
-    name: str
-    percent: float
 
 
 @dataclass(frozen=True)
@@ -34,13 +26,14 @@ class KeyFigure:
         value: As it is to be shown.
         name: As in ``metrics.json``.
         meaning: In a few words.
-        comparisons: What the value is held against; a figure with comparisons is shown large.
+        comparisons: What the value is held against: names and percentages, also shown as bars. A
+            figure with comparisons is shown large.
     """
 
     value: str
     name: str
     meaning: str
-    comparisons: Sequence[Comparison] = ()
+    comparisons: Sequence[tuple[str, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,11 @@ class Sparkline:
 Cell = str | float | Sparkline | None
 
 
+def is_number(cell: Cell) -> TypeGuard[float]:
+    """Tell whether a cell holds a number that can be shown."""
+    return isinstance(cell, int | float) and not math.isnan(cell)
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table.
@@ -96,9 +94,11 @@ class Column:
         """Write a cell as text; a dash stands for ``None`` and for NaN."""
         if isinstance(cell, str):
             return cell
-        if not isinstance(cell, int | float) or math.isnan(cell):
-            return "\N{EN DASH}"
-        return f"{cell:,.{self.digits or 0}f}"
+        return f"{cell:,.{self.digits or 0}f}" if is_number(cell) else "\N{EN DASH}"
+
+    def has_bar(self, cell: Cell) -> bool:
+        """Tell whether a bar stands below a cell."""
+        return self.bar and is_number(cell)
 
 
 @dataclass(frozen=True)
@@ -154,32 +154,18 @@ class Charts:
 
 
 @dataclass(frozen=True)
-class Chip:
-    """A label on a card, with a value such as its score."""
-
-    text: str
-    value: str = ""
-
-
-@dataclass(frozen=True)
 class ChipGroup:
     """Labels of one sort; after the first few they fold away.
 
     Attributes:
         name: In one word, such as ``right``.
         tone: Color and sign: a check mark, a cross, a dash, or none.
-        chips: The most important first.
+        chips: Texts with a value such as a score, or ``""``; the most important first.
     """
 
     name: str
     tone: Literal["good", "bad", "missing", "neutral"]
-    chips: Sequence[Chip]
-
-    @property
-    def sign(self) -> str:
-        """The sign of the tone."""
-        signs = {"good": "\N{CHECK MARK}", "bad": "\N{BALLOT X}", "missing": "\N{EN DASH}"}
-        return signs.get(self.tone, "")
+    chips: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from helper_functions.results.report import Comparison, KeyFigure, Section
+from helper_functions.results.report import KeyFigure, Section
 from helper_functions.tasks.classify.report.charts import curves
-from helper_functions.tasks.classify.report.class_table import class_table
 from helper_functions.tasks.classify.report.confusions import (
     confused_pairs,
     cooccurring_pairs,
@@ -15,8 +14,8 @@ from helper_functions.tasks.classify.report.confusions import (
 )
 from helper_functions.tasks.classify.report.findings import findings
 from helper_functions.tasks.classify.report.galleries import galleries
-from helper_functions.tasks.classify.report.regions import regions_table
 from helper_functions.tasks.classify.report.results import Results
+from helper_functions.tasks.classify.report.tables import class_table, extremes_table, regions_table
 
 __all__ = ["Results", "key_figures", "sections"]
 
@@ -24,9 +23,9 @@ __all__ = ["Results", "key_figures", "sections"]
 def key_figures(metrics: dict[str, Any]) -> list[KeyFigure]:
     """Choose the numbers at the head of the page from those of ``metrics.json``."""
     comparisons = [
-        Comparison("this model", metrics["mAP"]),
-        Comparison("by chance", metrics["chance_mAP"]),
-        Comparison("class frequencies", metrics["frequency_mAP"]),
+        ("this model", metrics["mAP"]),
+        ("by chance", metrics["chance_mAP"]),
+        ("class frequencies", metrics["frequency_mAP"]),
     ]
     threshold = metrics["threshold"]
     shown = "various" if isinstance(threshold, list) else f"{threshold:g}"
@@ -56,6 +55,7 @@ def sections(results: Results, shown: int = 12) -> list[Section]:
     return [
         findings(results, confusions),
         class_table(results),
+        *extremes_table(results),
         curves(results),
         pair_charts(results, confusions, cooccurrence),
         *pair_tables(results, confusions, cooccurrence),

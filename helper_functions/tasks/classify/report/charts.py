@@ -66,7 +66,8 @@ def _precision_recall(results: Results) -> Chart:
             precision, recall, _ = precision_recall_curve(targets, scores, drop_intermediate=True)
             style: dict[str, Any] = {"color": PALETTE[color], "linestyle": dashes, "linewidth": 1.8}
             (line,) = axes.step(recall, precision, where="post", **style)
-            lines.append((line, f"{word}: {results.classes[k]} (AP {results.table['AP'][k]:.1f})"))
+            ap = f"AP\N{NO-BREAK SPACE}{results.table['AP'][k]:.1f}"
+            lines.append((line, f"{word}: {results.classes[k]} ({ap})"))
     _add_key(figure, lines)
     return Chart("precision_recall", "Precision and recall", figure)
 

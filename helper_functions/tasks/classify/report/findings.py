@@ -9,8 +9,7 @@ from helper_functions.results.report import Text
 from helper_functions.tasks.classify.report.confusions import Pairs
 from helper_functions.tasks.classify.report.results import Results
 
-_NAMED = 3  # classes in a sentence; of more than _MANY classes _NAMED_OF_MANY
-_MANY, _NAMED_OF_MANY = 40, 10
+_NAMED = 3  # classes in a sentence
 _RARE = 6  # classes at least, before rare and frequent ones are compared
 _FAR = 5.0  # points of percent that are worth a word
 
@@ -33,8 +32,7 @@ def _extremes(results: Results) -> str:
     present = results.present
     if len(present) < 2:
         return ""
-    most = _NAMED_OF_MANY if len(results.classes) > _MANY else _NAMED
-    count = min(most, len(present) // 2)
+    count = min(_NAMED, len(present) // 2)
     best, worst = (
         ", ".join(f"{results.classes[k]} ({results.table['AP'][k]:.1f})" for k in chosen)
         for chosen in (present[:count], present[-count:][::-1])

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from helper_functions.metrics.multilabel import average_precision
-from helper_functions.results.report import Card, Chip, ChipGroup, Gallery
+from helper_functions.results.report import Card, ChipGroup, Gallery
 from helper_functions.tasks.classify.region_maps import (
     RegionMap,
     draw_region_map,
@@ -18,9 +18,9 @@ from helper_functions.tasks.classify.report.results import Results
 
 _OVERLAY = 480  # pixels, longest side
 _LEGEND = (
-    ChipGroup("right", "good", [Chip("right: predicted and true")]),
-    ChipGroup("missed", "missing", [Chip("missed: true, not predicted")]),
-    ChipGroup("wrong", "bad", [Chip("wrong: predicted, not true")]),
+    ChipGroup("right", "good", [("right: predicted and true", "")]),
+    ChipGroup("missed", "missing", [("missed: true, not predicted", "")]),
+    ChipGroup("wrong", "bad", [("wrong: predicted, not true", "")]),
 )
 _NOTE = (
     "By the AP of the image, which is 100 if its true labels have the highest scores. Images "
@@ -58,7 +58,7 @@ def _groups(results: Results, index: int) -> list[ChipGroup]:
         ChipGroup(
             group.name,
             group.tone,
-            [Chip(results.classes[k], f"{score[k]:.2f}") for k in order if chosen[k]],
+            [(results.classes[k], f"{score[k]:.2f}") for k in order if chosen[k]],
         )
         for group, chosen in zip(_LEGEND, members, strict=True)
     ]

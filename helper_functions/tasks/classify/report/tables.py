@@ -1,15 +1,18 @@
-"""The table of classes."""
+"""The tables of classes and of regions."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from sklearn.metrics import precision_recall_curve
 
 from helper_functions.results.report import Column, Sparkline, Table
 from helper_functions.results.report.sections import Cell
 from helper_functions.tasks.classify.report.results import Results
 
 _BINS = 10  # of a class's histogram
+_MANY = 40  # classes, before those at both ends are listed
+_ENDS = 10
 _RATES = ("precision", "recall", "F1")
 _COLUMNS = (
     Column("class"),
@@ -27,13 +30,14 @@ def precision_by_recall(results: Results, k: int) -> list[float]:
 
     Each is the best precision from there on; there is none for a class without an image.
     """
-    if not results.table["support"][k]:
+    true = results.targets[:, k] == 1
+    ranks = np.flatnonzero(true[np.argsort(-results.scores[:, k], kind="stable")]) + 1
+    if not len(ranks):
         return []
-    precision, recall, _ = precision_recall_curve(results.targets[:, k], results.scores[:, k])
-    # The last point, recall 0, belongs to no score.
-    best = np.maximum.accumulate(precision[:-1])[::-1]
-    first = np.searchsorted(recall[:-1][::-1], np.arange(11) / 10 - 1e-12)
-    values: list[float] = best[np.minimum(first, len(best) - 1)].tolist()
+    precision = np.arange(1, len(ranks) + 1) / ranks
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    needed = -(-np.arange(11) * len(ranks) // 10)  # images found at each recall
+    values: list[float] = best[np.maximum(needed - 1, 0)].tolist()
     return values
 
 
@@ -79,3 +83,44 @@ def class_table(results: Results) -> Table:
     """All classes, best AP first."""
     rows = [_row(results, k) for k in results.best_first]
     return Table("Classes", _COLUMNS, rows, _note(results))
+
+
+def extremes_table(results: Results) -> list[Table]:
+    """List the best and the weakest classes, where there are too many to see both at once."""
+    if len(results.classes) <= _MANY:
+        return []
+    ap = results.table["AP"]
+    best, weakest = results.present[:_ENDS], results.present[::-1][:_ENDS]
+    rows: list[list[Cell]] = [
+        [results.classes[a], float(ap[a]), results.classes[b], float(ap[b])]
+        for a, b in zip(best, weakest, strict=True)
+    ]
+    columns = [Column("best"), Column("AP", 1), Column("weakest"), Column("AP", 1)]
+    return [Table("Best and weakest classes", columns, rows)]
+
+
+def regions_table(metrics: dict[str, Any]) -> list[Table]:
+    """Compare regions with masks; without masks there is no table."""
+    if "region_grid" not in metrics:
+        return []
+    rows, columns = metrics["region_grid"]
+    ways = (("classes of the regions", ""), ("image's top class", "_majority"))
+    lines: list[list[str | float | None]] = [
+        [name, *(metrics[f"region_{key}{suffix}"] for key in ("purity", "accuracy", "miou"))]
+        for name, suffix in ways
+    ]
+    note = (
+        f"In percent, on {rows} x {columns} cells an image. Purity: the predicted class is shown "
+        "in the cell; accuracy: it covers most of it; mIoU: of the pixels, mean over classes."
+    )
+    return [
+        Table(
+            "Regions against masks",
+            [
+                Column("every cell takes"),
+                *(Column(name, 1) for name in ("purity", "accuracy", "mIoU")),
+            ],
+            [*lines, ["a random class", metrics["region_purity_chance"], None, None]],
+            note,
+        )
+    ]
