@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import SMALL, Script, assert_refused, data_flags
-from helper_functions.check_data.decoding import inspect
 from PIL import Image, UnidentifiedImageError
 
 from helper_functions import cli
+from helper_functions.check_data.images import decode
 from helper_functions.data.bands import ImageFormat, parse_bands
 from helper_functions.data.cache import ImageCache
 from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image
@@ -272,8 +272,8 @@ def test_cache_and_check_know_the_format(tmp_path: Path) -> None:
         for image_format, order in ((ImageFormat(), [0, 1, 2]), (RGB, [3, 1, 2])):
             image = np.asarray(cache.read(path, Resize(8), image_format)[0])
             np.testing.assert_array_equal(image, values[..., order])
-    assert inspect(path, ImageFormat((9, 9, 9))).problem == "it has 4 bands, so there is no 9"
-    assert inspect(path, RGB).digest != inspect(path).digest
+    assert decode(path, ImageFormat((9, 9, 9))).problem == "it has 4 bands, so there is no 9"
+    assert decode(path, RGB).digest != decode(path).digest
 
 
 def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) -> None:

@@ -13,7 +13,7 @@ from raw_archives import treesatai
 from raw_archives.conversions import appended, prepare, refused, replaced
 from raw_archives.images import noise
 
-from helper_functions.data.bands import Reading
+from helper_functions.data.bands import ImageFormat
 from helper_functions.data.images import read_image
 from helper_functions.runtime.errors import UserError
 
@@ -73,7 +73,7 @@ def test_tiles_hold_their_bands_in_the_published_order(raw: Path) -> None:
             ("paper", (infrared, green, blue)),
             ("rgb", (red, green, blue)),
         ):
-            image = read_image(raw / "aerial/60m" / name, Reading(bands))
+            image = read_image(raw / "aerial/60m" / name, ImageFormat(bands))
             np.testing.assert_array_equal(np.asarray(image), np.stack(expected, axis=-1))
 
 

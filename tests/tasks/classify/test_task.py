@@ -1,4 +1,4 @@
-"""What classification adds to the loop: prediction, the spline grid's coverage, its update."""
+"""Classification as a task: scores, evaluation, the spline grid's coverage and its update."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helper_functions.tasks.classify.classification import (
-    Evaluation,
-    fit_grid,
-    grid_coverage,
-    predict,
-)
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
+from helper_functions.data.dataset import ImageDataset, Samples, make_loader
+from helper_functions.data.flags import InputSettings
 from helper_functions.data.transforms import EvalTransform
+from helper_functions.inference.predictor import evaluate
 from helper_functions.runtime.errors import TrainingFailed, UserError
+from helper_functions.tasks.classify import Classify
+from helper_functions.tasks.classify.evaluator import ClassifyEvaluator
+from helper_functions.tasks.classify.flags import TrainingSettings
 from models import VoLUNet, create_model
 
 CPU = torch.device("cpu")
@@ -30,30 +29,66 @@ def _model(**settings: Any) -> VoLUNet:
     return create_model("resnet10t", 3, **settings)
 
 
+def _task(**settings: Any) -> Classify:
+    training = TrainingSettings({}, **settings)
+    return Classify(["a", "b", "c"], InputSettings(64), training=training)
+
+
 @pytest.fixture
 def loader(tmp_path: Path) -> DataLoader[Any]:
     rng = np.random.default_rng(0)
-    paths = [tmp_path / f"{number}.png" for number in range(10)]
+    paths = [tmp_path / f"{index}.png" for index in range(10)]
     for path in paths:
         Image.fromarray(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)).save(path)
-    dataset = ImageDataset(paths, NoTargets(10), EvalTransform(64))
-    return make_loader(dataset, batch_size=4, workers=0)
+    targets = list(torch.eye(10, 3))
+    samples = Samples([path.name for path in paths], paths, targets)
+    return make_loader(ImageDataset(samples, EvalTransform(64)), batch_size=4, workers=0)
 
 
-def test_predictions_keep_the_order_of_the_data_set(loader: DataLoader[Any]) -> None:
+def _evaluate(model: VoLUNet, loader: DataLoader[Any]) -> ClassifyEvaluator:
+    evaluator = evaluate(_task(), model, loader, CPU)
+    assert isinstance(evaluator, ClassifyEvaluator)
+    return evaluator
+
+
+def _fit_grid(model: VoLUNet, loader: DataLoader[Any]) -> None:
+    _task(kan_grid_update=10).before_training(model, lambda _count: loader, CPU)
+
+
+def test_scores_keep_the_order_of_the_data_set(loader: DataLoader[Any]) -> None:
     model = _model()
-    scores = predict(model, loader, CPU)
+    evaluator = _evaluate(model, loader)
     images = torch.cat([batch.to(CPU).images for batch in loader])
     with torch.no_grad():
-        np.testing.assert_allclose(scores, model(images).sigmoid(), atol=1e-6)
+        np.testing.assert_allclose(evaluator.scores, model(images).sigmoid(), atol=1e-6)
+    np.testing.assert_array_equal(evaluator.targets, np.eye(10, 3))
+    assert evaluator.names == [f"{index}.png" for index in range(10)]
     assert not model.training
+
+
+def test_shares_of_processes_are_merged_in_the_order_of_the_set() -> None:
+    scores = np.random.default_rng(0).random((7, 3), np.float32)
+    targets = torch.eye(7, 3)
+    names = [str(index) for index in range(7)]
+
+    def of(rows: slice) -> ClassifyEvaluator:
+        evaluator = _task().evaluator(len(names[rows]))
+        evaluator.update({"scores": scores[rows]}, targets[rows], names[rows])
+        return evaluator
+
+    whole, shares = of(slice(None)), [of(slice(rank, None, 3)) for rank in range(3)]
+    merged = shares[0].merge(shares)
+    np.testing.assert_array_equal(merged.scores, whole.scores)
+    np.testing.assert_array_equal(merged.targets, whole.targets)
+    assert merged.names == names
+    assert merged.compute() == whole.compute()
 
 
 def test_scores_that_are_not_finite_are_an_error(loader: DataLoader[Any]) -> None:
     model = _model()
     torch.nn.init.constant_(model.head.get_parameter("layers.0.base_weight"), float("nan"))
     with pytest.raises(TrainingFailed, match="scores are not finite"):
-        predict(model, loader, CPU)
+        _evaluate(model, loader)
 
 
 def test_the_grid_coverage_is_that_of_the_pooled_features(loader: DataLoader[Any]) -> None:
@@ -62,8 +97,7 @@ def test_the_grid_coverage_is_that_of_the_pooled_features(loader: DataLoader[Any
         features = _model().eval().pooled_features(images)
     high = features.median().item()
     model = _model(kan_grid_range=[0.0, high])  # the same seed, so the same features
-    evaluation = Evaluation(loader, np.eye(10, 3, dtype=np.uint8), device=CPU, amp=None)
-    metrics = evaluation(model)
+    metrics = _evaluate(model, loader).compute()
     grid = model.head.get_buffer("layers.0.grid")[0]
     outside = ((features < grid[3]) | (features >= grid[-4])).float().mean().item()
     beyond = ((features < grid[0]) | (features >= grid[-1])).float().mean().item()
@@ -75,26 +109,24 @@ def test_the_grid_coverage_is_that_of_the_pooled_features(loader: DataLoader[Any
 
 def test_a_linear_head_has_no_grid(loader: DataLoader[Any]) -> None:
     model = _model(head="linear")
-    with grid_coverage(model) as coverage:
-        predict(model, loader, CPU)
-    assert coverage == {}
+    assert "outside_grid" not in _evaluate(model, loader).compute()
     with pytest.raises(UserError, match="needs a KAN head"):
-        fit_grid(model, loader, CPU)
+        _fit_grid(model, loader)
 
 
 def test_a_fitted_grid_covers_the_features_and_keeps_the_scores(loader: DataLoader[Any]) -> None:
     model = _model()
-    before = predict(model, loader, CPU)
-    fit_grid(model, loader, CPU)
-    with grid_coverage(model) as coverage:
-        after = predict(model, loader, CPU)
-    assert coverage == {"outside_grid": 0.0, "outside_knots": 0.0}
-    np.testing.assert_allclose(after, before, atol=0.02)
+    before = _evaluate(model, loader)
+    _fit_grid(model, loader)
+    after = _evaluate(model, loader)
+    metrics = after.compute()
+    assert (metrics["outside_grid"], metrics["outside_knots"]) == (0.0, 0.0)
+    np.testing.assert_allclose(after.scores, before.scores, atol=0.02)
 
 
-def test_too_few_pictures_for_a_grid_are_an_error(loader: DataLoader[Any]) -> None:
+def test_too_few_images_for_a_grid_are_an_error(loader: DataLoader[Any]) -> None:
     with pytest.raises(UserError, match="at least 23 rows of inputs, not 10"):
-        fit_grid(_model(kan_grid_size=20), loader, CPU)
+        _fit_grid(_model(kan_grid_size=20), loader)
 
 
 def test_head_settings_reach_the_head_and_the_checkpoint_settings() -> None:

@@ -14,7 +14,7 @@ from matplotlib.text import Text as DrawnText
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
 
-from helper_functions.metrics.multilabel import report as measure
+from helper_functions.metrics.multilabel import multilabel_metrics
 from helper_functions.results.report import (
     Card,
     Charts,
@@ -59,7 +59,7 @@ def validation(
     extra: dict[str, Any] | None = None,
     **options: Any,
 ) -> Results:
-    measures, table = measure(targets, scores, threshold)
+    measures, table = multilabel_metrics(targets, scores, threshold)
     metrics = {
         **measures,
         "chance_mAP": 12.34,

@@ -23,7 +23,8 @@ from helper_functions.tasks.classify.region_maps import (
     RegionMap,
     draw_region_map,
     region_legend,
-    split_region_maps,
+    region_maps,
+    region_predictions,
 )
 from models import RegionScores, create_model
 from models.volunet import average_to_grid
@@ -37,7 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(8)
     model = create_model("resnet10t", 3, subsampling=True, sub_h=2, sub_w=2, min_superpixels=3)
     path = tmp_path_factory.mktemp("region_maps") / "model.ckpt"
-    info = {"task": "classification", "classes": CLASSES, "image_size": 160, "mean": None}
+    info = {"task": "classify", "classes": CLASSES, "image_size": 160, "mean": None}
     info["std"] = None
     content = {"settings": model.settings, "model": model.eval().state_dict(), "info": info}
     save_checkpoint(path, {**content, "args": {}})
@@ -62,7 +63,8 @@ def run_val(run_here: Script, checkpoint: Path, tiny_set: Path, tmp_path: Path) 
 def test_a_batch_is_split_into_its_images() -> None:
     labels = torch.tensor([[[0, 0], [1, 2]], [[0, 1], [1, 0]], [[0, 0], [0, 0]]])
     logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
-    maps = split_region_maps(RegionScores(torch.zeros(3, 5), labels, logits), temperature=2.0)
+    predictions = region_predictions(RegionScores(torch.zeros(3, 5), labels, logits))
+    maps = region_maps(predictions, temperature=2.0)
     assert [len(found.classes) for found in maps] == [3, 2, 1]
     assert [found.cells.tolist() for found in maps] == [[2, 1, 1], [2, 2], [4]]
     row = 0

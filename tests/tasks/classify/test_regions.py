@@ -15,27 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helper_functions.tasks.classify.classification import predict
 from PIL import Image
 from sklearn.metrics import jaccard_score
 from torch import nn
 
 import val
 from helper_functions.checkpoints.checkpoint import save_checkpoint
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
+from helper_functions.data.flags import InputSettings
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import IndexArray, MaskFolder
 from helper_functions.data.transforms import EvalTransform
 from helper_functions.forest import CLASSES, write_dataset
-from helper_functions.results.tables import summary
 from helper_functions.runtime.errors import UserError
-from helper_functions.tasks.classify.regions import (
-    RegionRecorder,
-    cell_classes,
-    count_classes,
-    region_metrics,
-)
-from models import RegionScores, VoLUNet, create_model
+from helper_functions.tasks.classify import Classify
+from helper_functions.tasks.classify.regions import count_classes, region_metrics
+from helper_functions.tasks.classify.summary import summary
+from models import VoLUNet, create_model
 
 
 def _touched(cell: int, cells: int, size: int) -> list[int]:
@@ -144,14 +139,6 @@ def test_cells_cover_what_adaptive_pooling_covers(rows: int, columns: int) -> No
     np.testing.assert_allclose(counts / counts.sum(axis=2, keepdims=True), shares, atol=1e-12)
 
 
-def test_cells_take_the_class_of_their_region() -> None:
-    labels = torch.tensor([[[0, 0], [1, 2]], [[0, 1], [1, 0]], [[0, 0], [0, 0]]])
-    tops = [4, 2, 2, 0, 3, 1]  # three regions, two, one
-    region_logits = torch.nn.functional.one_hot(torch.tensor(tops), 5).float()
-    classes = cell_classes(RegionScores(torch.zeros(3, 5), labels, region_logits))
-    assert classes.tolist() == [[[4, 4], [2, 2]], [[0, 3], [3, 0]], [[1, 1], [1, 1]]]
-
-
 # The model and the files
 
 
@@ -257,8 +244,7 @@ def test_validation_with_masks_measures_the_regions(
 def test_one_pass_serves_scores_and_regions(
     model: VoLUNet, forest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes = 0
-    forward = model.backbone.forward_features
+    forward, passes = model.backbone.forward_features, 0
 
     def counted(images: torch.Tensor) -> torch.Tensor:
         nonlocal passes
@@ -266,16 +252,23 @@ def test_one_pass_serves_scores_and_regions(
         features: torch.Tensor = forward(images)  # type: ignore[operator]
         return features
 
-    monkeypatch.setattr(model.backbone, "forward_features", counted)
+    transform, masks = EvalTransform(96), MaskFolder(forest / "masks", CLASSES)
     paths = sorted((forest / "images").iterdir())
-    loader = make_loader(
-        ImageDataset(paths, NoTargets(len(paths)), EvalTransform(96)), batch_size=4, workers=0
-    )
-    recorder = RegionRecorder(model)
-    scores = predict(recorder, loader, torch.device("cpu"))
+    pixels = torch.stack([transform(read_image(path), None)[0] for path in paths])
+    images = transform.normalize(pixels)
+    task = Classify(CLASSES, InputSettings(96), masks=masks)
+    with torch.no_grad():
+        expected = model(images).sigmoid()
+        scored = model.score_regions(images)
+        monkeypatch.setattr(model.backbone, "forward_features", counted)
+        predictions = task.predict(model, images)
     assert passes == len(paths)
-    np.testing.assert_array_equal(recorder.top_classes(), scores.argmax(axis=1))
-    assert recorder.cells().shape == (6, 4, 4)
+    np.testing.assert_allclose(predictions["scores"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(predictions["top_class"], expected.argmax(dim=1))
+    np.testing.assert_array_equal(predictions["region_labels"], scored.labels)
+    assert [len(classes) for classes in predictions["region_classes"]] == [
+        int(label.max()) + 1 for label in scored.labels
+    ]
 
 
 def test_the_summary_shows_the_measures() -> None:
