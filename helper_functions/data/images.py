@@ -38,8 +38,9 @@ _TRANSPOSITIONS: dict[object, Image.Transpose] = {
 }
 
 
-# PNG chunks that change what is shown: transparency, and EXIF or text, where an orientation may be.
-_PNG_CHUNKS = (b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+# What Pillow may tell of a PNG whose pixels are shown as they are; not among it: transparency,
+# animation, and EXIF or text, where an orientation may be.
+_PLAIN_PNG_INFO = frozenset(("gamma", "chromaticity", "srgb", "icc_profile", "dpi", "aspect"))
 
 
 class ImageError(Exception):
@@ -195,7 +196,11 @@ def _decode_plain_png(image: Image.Image, file: IO[bytes]) -> Image.Image | None
     file.seek(0)
     content = file.read()
     file.seek(position)
-    if image.is_animated or any(chunk in content for chunk in _PNG_CHUNKS):
+    # Pillow has read what stands before the pixels; behind them nothing may stand.
+    chunk = image.tile[0].offset - 8
+    while content[chunk + 4 : chunk + 8] == b"IDAT":
+        chunk += 12 + int.from_bytes(content[chunk : chunk + 4])
+    if content[chunk + 4 : chunk + 8] != b"IEND" or not _PLAIN_PNG_INFO.issuperset(image.info):
         return None
     try:
         return Image.fromarray(imagecodecs.spng_decode(content))

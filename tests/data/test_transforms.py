@@ -212,7 +212,7 @@ def test_same_seed_same_result() -> None:
     image = noise(90, 70)
     transform = TrainTransform(48, horizontal_flip=True)
     tensors = [transform(image, None, random.Random(seed))[0] for seed in range(60)]
-    random.seed(1)  # The global generators have no say.
+    random.seed(1)  # The global generators have no effect.
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
     again = [transform(image, None, random.Random(seed))[0] for seed in range(60)]
