@@ -74,6 +74,9 @@ def make_parser() -> cli.Parser:
                 + ("the published test list is val)" if name == "treesatai" else "0.1)"),
             )
             sub.add_argument("--seed", type=int, default=0, help="of the cut (default: 0)")
+        if name not in PUBLISHED:
+            images = "image folder below --raw-dir (default: --raw-dir)"
+            sub.add_argument("--images", default=".", metavar="DIR", help=images)
         layout.add_flags(sub)
         sub.add_argument(
             "--keep-missing",

@@ -13,13 +13,7 @@ from typing import Any
 
 from helper_functions.data.splits import SPLITS
 from helper_functions.prepare.cutting import RANDOM
-from helper_functions.prepare.rows import (
-    ConversionResult,
-    Row,
-    add_images_flag,
-    class_name,
-    file_name,
-)
+from helper_functions.prepare.rows import ConversionResult, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
@@ -123,7 +117,7 @@ def read_coco(sources: Sources, path: Path, *, labels: bool = True) -> Coco:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that name the files."""
+    """Add the flag that names the annotation files."""
     parser.add_argument(
         "--json",
         nargs="+",
@@ -131,7 +125,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="annotation files below --raw-dir, such as train=annotations/train.json; without a "
         "split: train, of which validation is cut (default: by the splits in their names)",
     )
-    add_images_flag(parser)
 
 
 def _named_files(sources: Sources, names: list[str]) -> Iterator[tuple[str, Path]]:

@@ -98,6 +98,7 @@ def fetch_all(
             except ImageError as error:
                 failure = _Failure(f"what came is no image: {error.reason}", temporary=True)
             except (requests.RequestException, HTTPError, ValueError) as error:
+                # Addresses that are none are ValueErrors in both libraries.
                 permanent = isinstance(error, (ValueError, requests.TooManyRedirects))
                 reason = f"nothing came from {url[:80]!r} ({type(error).__name__})"
                 failure = _Failure(reason, temporary=not permanent)

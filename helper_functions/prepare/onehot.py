@@ -8,13 +8,7 @@ from pathlib import Path
 from helper_functions.data.splits import SPLITS
 from helper_functions.data.tables import missing_column
 from helper_functions.prepare.cutting import RANDOM
-from helper_functions.prepare.rows import (
-    ConversionResult,
-    Row,
-    add_images_flag,
-    class_name,
-    file_name,
-)
+from helper_functions.prepare.rows import ConversionResult, Row, class_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
@@ -25,11 +19,10 @@ _TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "tru
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that name the table and its images."""
+    """Add the flag that names the table."""
     parser.add_argument(
         "--csv", metavar="FILE", help="the table below --raw-dir (default: its only .csv)"
     )
-    add_images_flag(parser)
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -68,12 +67,6 @@ class ConversionResult:
             else:
                 self.skipped.append(Skipped(row.filename, MISSING))
         self.rows = present
-
-
-def add_images_flag(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of layouts that leave the image folder open."""
-    where = "image folder below --raw-dir (default: --raw-dir)"
-    parser.add_argument("--images", default=".", metavar="DIR", help=where)
 
 
 def file_name(text: str, where: str) -> str:

@@ -234,10 +234,10 @@ def test_damage_anywhere_is_refused_or_read(layout: str, rounds: int, raw: Path)
     for _ in range(rounds):
         for name in _FILES[layout]:
             path = raw / name
-            whole = path.read_bytes()
-            start = draw.randrange(len(whole))
-            end = min(start + draw.choice((0, 1, 1, 5)), len(whole))
-            path.write_bytes(whole[:start] + draw.choice(_PIECES) + whole[end:])
+            content = path.read_bytes()
+            start = draw.randrange(len(content))
+            end = min(start + draw.choice((0, 1, 1, 5)), len(content))
+            path.write_bytes(content[:start] + draw.choice(_PIECES) + content[end:])
             try:
                 main(flags)
             except UserError as error:
@@ -248,7 +248,7 @@ def test_damage_anywhere_is_refused_or_read(layout: str, rounds: int, raw: Path)
                 assert read_split_table(out / "splits.csv").samples
                 shutil.rmtree(out)
                 ended[True] += 1
-            path.write_bytes(whole)
+            path.write_bytes(content)
     assert ended[False] > 0
 
 

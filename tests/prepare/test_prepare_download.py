@@ -177,7 +177,7 @@ def _fetch(server: Server, folder: Path, count: int = 3, **settings: float) -> l
     return list(fetch_all(urls, folder, **chosen).values())  # type: ignore[arg-type]
 
 
-def _assert_whole(folder: Path, numbers: range) -> None:
+def _assert_complete(folder: Path, numbers: range) -> None:
     """Exactly these images, each as the server has it."""
     assert {path.name for path in folder.iterdir()} == {f"{n}.png" for n in numbers}
     for number in numbers:
@@ -213,7 +213,7 @@ def test_faults_that_pass_are_outlasted(
     monkeypatch.setattr(download, "MAX_TIMEOUTS", 3)
     server.answers["/1.png"] = [PASSING[fault]] * 2
     assert _fetch(server, tmp_path, timeout=_timeout(fault)) == []
-    _assert_whole(tmp_path, range(3))
+    _assert_complete(tmp_path, range(3))
     assert server.asked == {"/0.png": 1, "/1.png": 3, "/2.png": 1}
 
 
@@ -225,11 +225,11 @@ def test_faults_that_stay_end_with_the_rest_fetched(
     server.answers["/0.png"] = [PASSING[fault]] * 9
     with pytest.raises(ConnectionError, match=r"1 of 3 images .*0\.png.* same command again"):
         _fetch(server, tmp_path, retries=1, timeout=_timeout(fault))
-    _assert_whole(tmp_path, range(1, 3))
+    _assert_complete(tmp_path, range(1, 3))
     assert server.asked["/0.png"] == 2
     server.answers.clear()
     assert _fetch(server, tmp_path) == []
-    _assert_whole(tmp_path, range(3))
+    _assert_complete(tmp_path, range(3))
     assert server.asked == {"/0.png": 3, "/1.png": 1, "/2.png": 1}  # nothing fetched twice
 
 
@@ -315,7 +315,7 @@ def test_an_interrupted_download_leaves_whole_images_and_goes_on(
     assert {"0.png", "1.png"} <= there
     assert "8.png" not in there
     assert _fetch(server, tmp_path, count=9) == []
-    _assert_whole(tmp_path, range(9))
+    _assert_complete(tmp_path, range(9))
     assert server.asked["/0.png"] == 1
 
 
@@ -368,7 +368,7 @@ def test_as_many_connections_as_allowed_and_no_more(server: Server, tmp_path: Pa
 
     server.answers = {f"/{n}.png": [in_pairs] for n in range(8)}
     assert _fetch(server, tmp_path, count=8, jobs=2, retries=0, timeout=30) == []
-    _assert_whole(tmp_path, range(8))
+    _assert_complete(tmp_path, range(8))
     assert most == 2
 
 
