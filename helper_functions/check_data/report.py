@@ -55,24 +55,37 @@ def make_report(
 
 def to_text(report: Mapping[str, Any]) -> str:
     """Return a report for a person to read."""
-    lines = []
+    parts = []
     if report["splits"]:
-        lines += ["split      rows  labels an image  without label"]
+        rows = [("split", "rows", "labels an image", "without label")]
         for split, row in report["splits"].items():
-            lines.append(
-                f"{split:<6} {row['rows']:8,}  {row['labels_per_image']:15.2f}  "
-                f"{row['without_label']:13,}"
-            )
-        lines += [""]
+            labels = f"{row['labels_per_image']:.2f}"
+            rows.append((split, f"{row['rows']:,}", labels, f"{row['without_label']:,}"))
+        parts.append(_table(rows))
     if report["sizes"]:
-        lines += [*_image_lines(report["sizes"], report["formats"]), ""]
+        parts.append(_image_lines(report["sizes"], report["formats"]))
     if report["classes"]:
-        lines += [*_class_lines(report["classes"]), ""]
+        classes = [[c["name"], *(f"{c[split]:,}" for split in SPLITS)] for c in report["classes"]]
+        if len(classes) > 2 * _CLASSES:
+            hidden = f"... {len(classes) - 2 * _CLASSES:,} more classes ..."
+            classes[_CLASSES:-_CLASSES] = [[hidden, *[""] * len(SPLITS)]]
+        parts.append(_table([["class", *SPLITS], *classes]))
     for title, findings in (("FAULTS", report["faults"]), ("Notes", report["notes"])):
         if findings:
-            lines += [title, *_finding_lines(findings), ""]
+            parts.append([title, *_finding_lines(findings)])
     poor = "Training would fail, or its metrics mean little."
-    return "\n".join([*lines, "Ready to train." if report["usable"] else poor])
+    parts.append(["Ready to train." if report["usable"] else poor])
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns as wide as their cells, the first one to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        f"{row[0]:<{widths[0]}}"
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
 
 
 def _image_lines(sizes: Sequence[Mapping[str, int]], formats: Mapping[str, int]) -> list[str]:
@@ -84,18 +97,6 @@ def _image_lines(sizes: Sequence[Mapping[str, int]], formats: Mapping[str, int])
         f"sizes    {'; '.join(named)} (sides from {min(sides):,} to {max(sides):,} pixels)",
         f"formats  {'; '.join(f'{name}: {number:,}' for name, number in formats.items())}",
     ]
-
-
-def _class_lines(classes: Sequence[Mapping[str, Any]]) -> list[str]:
-    width = max(len("class"), *(len(row["name"]) for row in classes))
-    lines = [
-        f"{row['name']:<{width}}" + "".join(f"{row[split]:9,}" for split in SPLITS)
-        for row in classes
-    ]
-    if len(lines) > 2 * _CLASSES:
-        hidden = f"... {len(lines) - 2 * _CLASSES:,} more classes ..."
-        lines = [*lines[:_CLASSES], hidden, *lines[-_CLASSES:]]
-    return [f"{'class':<{width}}" + "".join(f"{split:>9}" for split in SPLITS), *lines]
 
 
 def _finding_lines(findings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ from helper_functions.forest.arrays import FloatArray, IntArray
 from helper_functions.forest.crowns import Crowns
 from helper_functions.forest.genera import CLASSES, CLEARED, GENERA, Genus
 
-CROWN_REACH = 1.3  # how far from its centre, in crown radii, a crown claims the ground
+CROWN_REACH = 1.3  # how far from its center, in crown radii, a crown claims the ground
 SIZE_GROUPS = 4  # into how many groups of like size a genus's crowns are split for drawing
 
 
@@ -24,7 +24,7 @@ class Canopy:
         height: (size, size) pixels above the ground; 0 between crowns.
         owner: (size, size) index of the crown on top or, between crowns, of the nearest one; -1
             where none is near.
-        rim: (size, size) distance to that crown's centre: 0 at the tip, 1 at the rim.
+        rim: (size, size) distance to that crown's center: 0 at the tip, 1 at the rim.
     """
 
     height: FloatArray
@@ -54,7 +54,7 @@ def _samples(
 
     Returns:
         Four arrays, one entry a crown and pixel: the crown's index, the pixel's flat index in the
-        padded tile, the distance to the centre in outline radii, and the crown's height there.
+        padded tile, the distance to the center in outline radii, and the crown's height there.
         Beyond the rim the height is minus the distance, so that any crown beats the ground and the
         nearer crown wins the ground.
     """
@@ -71,8 +71,8 @@ def _samples(
     near = rim < CROWN_REACH
     crown = np.repeat(members, np.count_nonzero(near, axis=1))
     chosen = np.flatnonzero(near)
-    centre = (crowns.y[members, None] + pad) * width + crowns.x[members, None] + pad
-    pixel = (centre + dy * width + dx).take(chosen)
+    center = (crowns.y[members, None] + pad) * width + crowns.x[members, None] + pad
+    pixel = (center + dy * width + dx).take(chosen)
     rim = rim.take(chosen)
     dome = crowns.height[crown] + genus.depth * crowns.radius[crown] * (1 - rim**genus.fullness)
     height = np.where(rim <= 1.0, dome, -rim)

@@ -10,8 +10,8 @@ class Genus:
     """What a genus looks like from above; lengths are pixels of 20 cm.
 
     Attributes:
-        colour: sunlit crown colour, RGB in 0..255.
-        spacing: distance between neighbouring crown centres.
+        color: sunlit crown color, RGB in 0..255.
+        spacing: distance between neighboring crown centers.
         closure: crown diameter over spacing; above 1 the crowns interlock.
         height: height of the crown's rim above the ground.
         depth: height of the tip above the rim, in crown radii.
@@ -25,7 +25,7 @@ class Genus:
         tip: how much brighter the tip is than the rest of the crown.
     """
 
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     spacing: float
     closure: float
     height: float
@@ -60,7 +60,7 @@ FREQUENCY: dict[str, float] = {
 }
 
 # fmt: off
-# Genera with neighbouring looks, such as Picea and Abies or Quercus and Fagus, differ little on
+# Genera with neighboring looks, such as Picea and Abies or Quercus and Fagus, differ little on
 # purpose: that is what makes the classes fine-grained. Columns follow the attributes of Genus.
 GENERA: dict[str, Genus] = {
     "Abies":       Genus((66, 92, 70),   19, 1.20, 26, 1.75, 1.2, 13, .13, True,  .5,  .2, .06, .2),

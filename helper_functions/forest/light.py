@@ -1,4 +1,4 @@
-"""Step four: light and colour the canopy, then photograph it."""
+"""Step four: light and color the canopy, then photograph it."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def _facing(heights: FloatArray, sun: _Sun) -> FloatArray:
     return np.asarray(np.maximum(0.2 + 0.8 * cosine, 0.0))
 
 
-def _ground_colour(cleared: BoolArray, patches: FloatArray, tufts: FloatArray) -> FloatArray:
-    """Colour of the ground: dark understory, or the grass and soil of a clearing.
+def _ground_color(cleared: BoolArray, patches: FloatArray, tufts: FloatArray) -> FloatArray:
+    """Color of the ground: dark understory, or the grass and soil of a clearing.
 
     Args:
         cleared: (n,) whether the pixel lies in a clearing.
@@ -93,8 +93,8 @@ def _ground_colour(cleared: BoolArray, patches: FloatArray, tufts: FloatArray) -
         (3, n) RGB, roughly 0..255.
     """
     clearing = _SOIL[:, None] + np.clip(patches, 0.0, 1.0) * (_GRASS - _SOIL)[:, None]
-    colour = np.where(cleared, clearing, _UNDERSTORY[:, None])
-    return np.asarray(colour * tufts, dtype=np.float32)
+    color = np.where(cleared, clearing, _UNDERSTORY[:, None])
+    return np.asarray(color * tufts, dtype=np.float32)
 
 
 def _per_pixel(classes: IntArray, attribute: str) -> FloatArray:
@@ -106,7 +106,7 @@ def _per_pixel(classes: IntArray, attribute: str) -> FloatArray:
 def light_scene(
     rng: np.random.Generator, canopy: Canopy, crowns: Crowns, classes: IntArray, ground: IntArray
 ) -> FloatArray:
-    """Colour the canopy and the ground and light them.
+    """Color the canopy and the ground and light them.
 
     Args:
         rng: source of the foliage's texture and of the sun.
@@ -136,9 +136,9 @@ def light_scene(
     patches = 0.5 + 0.6 * smooth_noise(rng, size, 12.0) + rng.normal(0.0, 0.5)
     tufts = 1.0 + 0.07 * small + 0.05 * large
     gaps = ~covered
-    colour = crowns.colour.T.take(canopy.owner, axis=1)
-    colour[:, gaps] = _ground_colour(ground[gaps] == CLEARED, patches[gaps], tufts[gaps])
-    return np.asarray(colour * light, dtype=np.float32)
+    color = crowns.color.T.take(canopy.owner, axis=1)
+    color[:, gaps] = _ground_color(ground[gaps] == CLEARED, patches[gaps], tufts[gaps])
+    return np.asarray(color * light, dtype=np.float32)
 
 
 def expose(rng: np.random.Generator, radiance: FloatArray) -> ByteArray:

@@ -24,12 +24,12 @@ class Stands:
     """The tile's stands: Voronoi cells of `seeds` in coordinates bent by sine waves.
 
     Attributes:
-        seeds: (stands, 2) cell centres (x, y) in pixels.
+        seeds: (stands, 2) cell centers (x, y) in pixels.
         waves: (2, waves, 3) amplitude, wave number and phase of the bend in x and in y.
         genera: (stands, 2) class indices; both are the same in a pure stand.
         proportion: (stands,) share of the crowns that are of the first genus.
         age: (stands,) factor on every length of a crown.
-        tint: (stands, 3) factor on the colour of the crowns.
+        tint: (stands, 3) factor on the color of the crowns.
     """
 
     seeds: FloatArray

@@ -1,4 +1,4 @@
-"""One tile, from its seed to its picture, mask, trees and labels."""
+"""One tile, from its seed to its image, mask, trees and labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ForestTile:
         image: (size, size, 3) uint8, RGB.
         mask: (size, size) uint8, index into CLASSES of the class at each pixel; ground between two
             crowns belongs to the nearer one.
-        crowns: (n, 3) float32, rows of (x, y, class index) for each tree whose centre is seen from
+        crowns: (n, 3) float32, rows of (x, y, class index) for each tree whose center is seen from
             above, in pixels; a clearing's shrubs and stumps are no trees.
         labels: the classes that cover more than MIN_AREA_SHARE of the tile, sorted.
     """
@@ -48,7 +48,7 @@ def _labels(mask: ByteArray) -> tuple[str, ...]:
 
 
 def _visible_trees(crowns: Crowns, mask: ByteArray, canopy: Canopy) -> FloatArray:
-    """Rows (x, y, class index) of the trees that are on top at their own centre."""
+    """Rows (x, y, class index) of the trees that are on top at their own center."""
     size = len(mask)
     within = (crowns.x >= 0) & (crowns.x < size) & (crowns.y >= 0) & (crowns.y < size)
     tree = np.nonzero(within & (crowns.genus != CLEARED))[0]

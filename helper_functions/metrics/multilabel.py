@@ -20,14 +20,14 @@ no class) raises ``ValueError``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from helper_functions.metrics.per_image import image_metrics
-from helper_functions.metrics.ranks import ranked
+from helper_functions.metrics.ranks import descending_order
 
 BoolArray = npt.NDArray[np.bool_]
 CountArray = npt.NDArray[np.int64]
@@ -38,20 +38,6 @@ Table = dict[str, npt.NDArray[Any]]
 _POSITIVES_EPS = 1e-8  # added to the number of positives by the paper's code
 _COLUMNS_PER_BLOCK = 32  # classes copied at a time: 11 MB for 88,987 images
 _ROWS_PER_BLOCK = 1024  # images checked and counted at a time
-
-
-class _Counts(NamedTuple):
-    """Counts of decisions, one entry a class (or one entry for all classes together).
-
-    Attributes:
-        true_positives: Positive decisions that are right.
-        predicted: Positive decisions.
-        support: Positive targets.
-    """
-
-    true_positives: CountArray
-    predicted: CountArray
-    support: CountArray
 
 
 def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
@@ -75,8 +61,7 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
     0.8333
     """
     target_array, score_array = _check(targets, scores, ndim=1)
-    (ranked_positives,) = ranked(score_array, target_array == 1)
-    return _average_precision(np.flatnonzero(ranked_positives) + 1)
+    return _average_precision(_ranks(target_array == 1, descending_order(score_array)))
 
 
 def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
@@ -95,8 +80,8 @@ def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -
     >>> average_precision_per_class([[1, 0], [0, 0], [1, 0]], [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     array([0.83333333, 0.        ])
     """
-    checked = _check(targets, scores, ndim=2)
-    return np.array([_average_precision(ranks) for ranks, _ in _rank_classes(*checked)])
+    columns = _class_columns(*_check(targets, scores, ndim=2))
+    return np.array([_average_precision(_ranks(own, descending_order(s))) for own, s in columns])
 
 
 def mean_average_precision(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -183,36 +168,38 @@ def multilabel_metrics(
     thresholds = _check_threshold(threshold, score_array.shape[1])
 
     # Rank every class
-    both = [
-        (_average_precision(ranks), _tie_aware_average_precision(ranks, ranked_scores))
-        for ranks, ranked_scores in _rank_classes(target_array, score_array)
-    ]
-    ap, tie_aware_ap = np.array(both).T
+    ap, tie_aware_ap = np.empty((2, score_array.shape[1]))
+    for k, (positives, own_scores) in enumerate(_class_columns(target_array, score_array)):
+        order = descending_order(own_scores)
+        ranks = _ranks(positives, order)
+        ap[k] = _average_precision(ranks)
+        tie_aware_ap[k] = _tie_aware_average_precision(ranks, own_scores[order])
 
     # Count decisions
     counts = _count_decisions(target_array, score_array, thresholds)
+    _, predicted, support = counts
     precision, recall, f1 = _rates(counts)
-    present = counts.support > 0
+    present = support > 0
     metrics = {
         "mAP": _mean_percent(ap),
         "mAP_present": _mean_percent(ap[present]),
         "mAP_sklearn": _mean_percent(tie_aware_ap[present]),
         **_summarize(counts),
-        "weighted_F1": float(counts.support @ f1 / max(counts.support.sum(), 1)),
+        "weighted_F1": float(support @ f1 / max(support.sum(), 1)),
         **image_metrics(target_array, score_array, thresholds),
         "threshold": np.asarray(threshold, dtype=np.float64).tolist(),
         "num_images": len(target_array),
         "absent_classes": int((~present).sum()),
-        "nothing_predicted": not counts.predicted.any(),
+        "nothing_predicted": not predicted.any(),
         "per_class_AP": (100 * ap).tolist(),
     }
     table = {
-        "support": counts.support,
+        "support": support,
         "AP": 100 * ap,
         "precision": precision,
         "recall": recall,
         "F1": f1,
-        "predicted": counts.predicted,
+        "predicted": predicted,
     }
     return metrics, table
 
@@ -245,7 +232,8 @@ def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[st
     """
     if draws < 1:
         raise ValueError(f"The number of draws must be at least 1, but it is {draws}.")
-    target_array = _check_targets(np.asarray(targets), ndim=2)
+    target_array = np.asarray(targets)
+    _check_targets(target_array, ndim=2)
     num_images = len(target_array)
     support = np.count_nonzero(target_array, axis=0)
     generator = np.random.default_rng(seed)
@@ -270,18 +258,15 @@ def _check(
             f"Targets and scores must have the same shape, but the targets have "
             f"{target_array.shape} and the scores have {score_array.shape}."
         )
-    target_array = _check_targets(target_array, ndim)
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, rejected below
-        float_scores = score_array.astype(np.float32, copy=False)
-    for rows in _row_blocks(len(float_scores)):
-        finite = np.isfinite(float_scores[rows])
-        rule = "Every score must be a finite float32 number"
-        _reject(~finite, score_array[rows], rows.start, rule)
-    return target_array, float_scores
+    _check_targets(target_array, ndim)
+    rule = "Every score must be a finite float32 number"
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite
+        _check_values(score_array, lambda block: np.isfinite(np.float32(block)), rule)
+    return target_array, score_array.astype(np.float32, copy=False)
 
 
-def _check_targets(targets: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
-    """Return the targets, or raise `ValueError`."""
+def _check_targets(targets: npt.NDArray[Any], ndim: int) -> None:
+    """Raise `ValueError` unless the targets are 0 or 1 and at least one."""
     if targets.ndim != ndim:
         expected = "(images,)" if ndim == 1 else "(images, classes)"
         raise ValueError(
@@ -292,10 +277,19 @@ def _check_targets(targets: npt.NDArray[Any], ndim: int) -> npt.NDArray[Any]:
             f"At least one image and one class are needed, but the targets have shape "
             f"{targets.shape}."
         )
-    for rows in _row_blocks(len(targets)):
-        block = targets[rows]
-        _reject((block != 0) & (block != 1), block, rows.start, "Every target must be 0 or 1")
-    return targets
+    _check_values(targets, lambda block: (block == 0) | (block == 1), "Every target must be 0 or 1")
+
+
+def _check_values(
+    values: npt.NDArray[Any], valid: Callable[[npt.NDArray[Any]], BoolArray], rule: str
+) -> None:
+    """Raise `ValueError` with the first value that is not valid and its index."""
+    for rows in _row_blocks(len(values)):
+        wrong = ~valid(values[rows])
+        if wrong.any():
+            row, *rest = np.argwhere(wrong)[0].tolist()
+            index = (rows.start + row, *rest)
+            raise ValueError(f"{rule}, but the value at index {index} is {values[index]}.")
 
 
 def _check_threshold(threshold: npt.ArrayLike, num_classes: int) -> ScoreArray:
@@ -311,43 +305,26 @@ def _check_threshold(threshold: npt.ArrayLike, num_classes: int) -> ScoreArray:
     return thresholds
 
 
-def _reject(wrong: BoolArray, values: npt.NDArray[Any], start: int, rule: str) -> None:
-    """Raise `ValueError` with the first wrong value and its index, if there is any.
-
-    Args:
-        wrong: Which of some rows of an array are wrong.
-        values: The same rows.
-        start: Index of the first of them.
-        rule: What is violated.
-    """
-    if wrong.any():
-        row, *rest = np.argwhere(wrong)[0].tolist()
-        index = (start + row, *rest)
-        raise ValueError(f"{rule}, but the value at index {index} is {values[(row, *rest)]}.")
-
-
 def _row_blocks(num_images: int) -> Iterator[slice]:
     """Blocks of images."""
     for start in range(0, num_images, _ROWS_PER_BLOCK):
         yield slice(start, start + _ROWS_PER_BLOCK)
 
 
-def _rank_classes(
+def _class_columns(
     targets: npt.NDArray[Any], scores: ScoreArray
-) -> Iterator[tuple[CountArray, ScoreArray]]:
-    """Rank the images of every class.
-
-    Yields:
-        Ranks (P,) of the P positives, ascending from 1, and the scores (N,) in descending order.
-    """
+) -> Iterator[tuple[BoolArray, ScoreArray]]:
+    """Positives (N,) and scores (N,) of every class, contiguous in memory."""
     for start in range(0, targets.shape[1], _COLUMNS_PER_BLOCK):
         members = slice(start, start + _COLUMNS_PER_BLOCK)
         # Copied before the comparison, so that both read and write along memory.
         positives = np.ascontiguousarray(targets[:, members].T) == 1
-        columns = np.ascontiguousarray(scores[:, members].T)
-        for own_positives, own_scores in zip(positives, columns, strict=True):
-            ranked_positives, ranked_scores = ranked(own_scores, own_positives, own_scores)
-            yield np.flatnonzero(ranked_positives) + 1, ranked_scores
+        yield from zip(positives, np.ascontiguousarray(scores[:, members].T), strict=True)
+
+
+def _ranks(positives: BoolArray, order: CountArray) -> CountArray:
+    """Ranks (P,), ascending from 1, of the P positives among the N images in an order."""
+    return np.flatnonzero(positives[order]) + 1
 
 
 def _average_precision(ranks: CountArray) -> float:
@@ -380,31 +357,29 @@ def _mean_percent(values: FloatArray) -> float:
 
 def _count_decisions(
     targets: npt.NDArray[Any], scores: ScoreArray, thresholds: ScoreArray
-) -> _Counts:
-    """Count the decisions ``score > threshold`` of every class."""
-    counts = _Counts(*np.zeros((3, targets.shape[1]), np.int64))
+) -> CountArray:
+    """Count true positives, predicted positives and positives of every class, (3, K)."""
+    counts = np.zeros((3, targets.shape[1]), np.int64)
     for rows in _row_blocks(len(targets)):
         positives, decisions = targets[rows] == 1, scores[rows] > thresholds
-        for count, block in zip(counts, (positives & decisions, decisions, positives), strict=True):
-            count += np.count_nonzero(block, axis=0)
+        for row, block in enumerate((positives & decisions, decisions, positives)):
+            counts[row] += np.count_nonzero(block, axis=0)
     return counts
 
 
-def _rates(counts: _Counts) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Precision, recall and F1 of every entry of the counts, in percent."""
+def _rates(counts: CountArray) -> FloatArray:
+    """Precision, recall and F1 in percent, of the shape of the counts."""
     true_positives, predicted, support = counts
     # A denominator of 0 comes with a numerator of 0.
-    return (
-        100 * (true_positives / np.maximum(predicted, 1)),
-        100 * (true_positives / np.maximum(support, 1)),
-        100 * (2 * true_positives / np.maximum(predicted + support, 1)),
-    )
+    precision = true_positives / np.maximum(predicted, 1)
+    recall = true_positives / np.maximum(support, 1)
+    f1 = 2 * true_positives / np.maximum(predicted + support, 1)
+    return 100 * np.stack([precision, recall, f1])
 
 
-def _summarize(counts: _Counts) -> dict[str, float]:
+def _summarize(counts: CountArray) -> dict[str, float]:
     """The entries of `precision_recall_f1`."""
     p_c, r_c, f_c = (float(rate.mean()) for rate in _rates(counts))
-    overall = _Counts(*(count.sum(keepdims=True) for count in counts))
-    p_o, r_o, f_o = (rate.item() for rate in _rates(overall))
+    p_o, r_o, f_o = _rates(counts.sum(axis=1)).tolist()
     cf1 = 2 * p_c * r_c / (p_c + r_c) if p_c + r_c else 0.0
     return {"P_C": p_c, "R_C": r_c, "F_C": f_c, "P_O": p_o, "R_O": r_o, "F_O": f_o, "CF1": cf1}

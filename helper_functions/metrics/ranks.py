@@ -7,8 +7,6 @@ sorts floats stably.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -30,19 +28,16 @@ def descending_keys(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     return flipped.view(np.uint32)
 
 
-def ranked(
-    scores: npt.NDArray[np.float32], *columns: npt.NDArray[Any]
-) -> tuple[npt.NDArray[Any], ...]:
-    """Sort columns (N,) by descending finite scores (N,), equal ones in input order.
+def descending_order(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the indices (N,) that sort finite scores (N,), the highest first, ties in input order.
 
-    >>> ranked(np.array([0.1, 0.3, 0.3], np.float32), np.array([10, 20, 30]))[0].tolist()
-    [20, 30, 10]
+    >>> descending_order(np.array([0.1, 0.3, 0.3], np.float32)).tolist()
+    [1, 2, 0]
     """
     keys = descending_keys(scores)
     by_lower_half = np.argsort(keys.astype(np.uint16), kind="stable")
     upper_half = (keys >> 16).astype(np.uint16)[by_lower_half]
-    by_upper_half = np.argsort(upper_half, kind="stable")
-    return tuple(column[by_lower_half][by_upper_half] for column in columns)
+    return by_lower_half[np.argsort(upper_half, kind="stable")]
 
 
 def top_classes(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:

@@ -8,7 +8,6 @@ no decision.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from helper_functions.metrics.calibration import (
     fit_temperature,
     scale_scores,
 )
-from helper_functions.metrics.ranks import ranked
+from helper_functions.metrics.ranks import descending_order
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_text
 
@@ -83,10 +82,11 @@ def best_threshold(
     """
     # Every cut of the ranking: of equal scores all or none are predicted, and a score of 0 never
     # is, as no threshold is below.
-    ranked_scores, ranked_positives = ranked(scores, scores, positives)
+    order = descending_order(scores)
+    ranked_scores = scores[order]
     following = np.append(ranked_scores[1:], np.float32(0))
     last = np.flatnonzero(ranked_scores > following)
-    true_positives, predicted = np.cumsum(ranked_positives)[last], last + 1
+    true_positives, predicted = np.cumsum(positives[order])[last], last + 1
     if not last.size or not true_positives[-1]:
         return fallback
 
@@ -204,16 +204,12 @@ def write_point(
 
 
 def _is_number(value: object, low: float, high: float) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= value <= high
-    )
+    # NaN, which json.loads reads, is within no bounds.
+    return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]
 
 
 def read_point(path: Path, classes: Sequence[str]) -> OperatingPoint:
-    """Read what ``write_point`` wrote.
+    """Read what `write_point` wrote.
 
     Args:
         path: The file.
@@ -230,17 +226,15 @@ def read_point(path: Path, classes: Sequence[str]) -> OperatingPoint:
     thresholds = content.get("thresholds") if isinstance(content, dict) else None
     if not isinstance(thresholds, dict):
         raise UserError(f"{path} holds no thresholds; {_ADVICE}.")
-    lacking = [name for name in classes if name not in thresholds]
-    if lacking:
+    again = "tune the thresholds again with this checkpoint"
+    if missing := [name for name in classes if name not in thresholds]:
         raise UserError(
-            f"{path} lacks {len(lacking)} of the model's {len(classes)} classes, such as "
-            f"{lacking[0]!r}; tune the thresholds again with this checkpoint."
+            f"{path} lacks {len(missing)} of the model's {len(classes)} classes, such as "
+            f"{missing[0]!r}; {again}."
         )
-    foreign = sorted(thresholds.keys() - set(classes))
-    if foreign:
+    if foreign := sorted(thresholds.keys() - set(classes)):
         raise UserError(
-            f"{path} has a threshold for {foreign[0]!r}, which is no class of the model; tune the "
-            "thresholds again with this checkpoint."
+            f"{path} has a threshold for {foreign[0]!r}, which is no class of the model; {again}."
         )
     for name in classes:
         if not _is_number(thresholds[name], 0, 1):
