@@ -26,14 +26,7 @@ def label_image(region_map: RegionMap, height: int, width: int) -> Image.Image:
 def to_json(
     region_map: RegionMap, filename: str, size: tuple[int, int], classes: Sequence[str]
 ) -> dict[str, object]:
-    """Return a region map as plain data.
-
-    Args:
-        region_map: The region map.
-        filename: Its image.
-        size: Width and height of the image in pixels.
-        classes: K names.
-    """
+    """Return the region map of an image as plain data; its size is width and height in pixels."""
     columns = (region_map.classes.tolist(), region_map.scores.tolist(), region_map.cells.tolist())
     return {
         "filename": filename,
@@ -57,14 +50,9 @@ def path_inside(folder: Path, filename: str) -> Path:
 def write_region_map(
     folder: Path, filename: str, image: Image.Image, region_map: RegionMap, classes: Sequence[str]
 ) -> None:
-    """Write ``FILENAME.overlay.png``, ``FILENAME.labels.png`` and ``FILENAME.json``.
+    """Write ``FILENAME.overlay.png``, ``FILENAME.labels.png`` and ``FILENAME.json`` of an image.
 
-    Args:
-        folder: Where to; subfolders in the file name are made.
-        filename: Name of the image.
-        image: The image, RGB.
-        region_map: Its region map.
-        classes: K names.
+    Subfolders in the file name are made.
     """
     target = path_inside(folder, filename)
     make_folder(target.parent)

@@ -40,7 +40,7 @@ def _touched(cell: int, cells: int, size: int) -> list[int]:
 
 
 def _nearest(cells: int, size: int) -> list[int]:
-    """The cell that each pixel's centre lies in."""
+    """The cell that each pixel's center lies in."""
     return [math.floor((pixel + Fraction(1, 2)) * cells / size) for pixel in range(size)]
 
 
@@ -365,7 +365,7 @@ def _lossy_mask(folder: Path) -> None:
         image.save(path, format="JPEG")
 
 
-def _colour_mask(folder: Path) -> None:
+def _color_mask(folder: Path) -> None:
     Image.new("RGB", (304, 304)).save(folder / "tile_00003.png")
 
 
@@ -384,7 +384,7 @@ def _small_mask(folder: Path) -> None:
         (_few_names, r"tile_0000\d\.png holds the value \d+, but .*names only 0 to 0; name it"),
         (_torn_mask, r"tile_00002\.png cannot be read as a PNG .*; save it"),
         (_lossy_mask, r"tile_00002\.png cannot be read as a PNG .*; save it"),
-        (_colour_mask, r"tile_00003\.png has Pillow's mode RGB; save the class indices"),
+        (_color_mask, r"tile_00003\.png has Pillow's mode RGB; save the class indices"),
         (_small_mask, r"tile_00003\.png has 304 x 300 pixels, but its .* 304 x 304"),
     ],
 )

@@ -54,40 +54,32 @@ class Pairs(NamedTuple):
         ]
 
 
-def _product(left: BoolArray, right: BoolArray) -> IntArray:
-    """Count images in which a holds on the left and b on the right, (M, M); diagonal 0."""
-    counts = left.T.astype(np.float32) @ right.astype(np.float32)  # exact below 2 ** 24
-    np.fill_diagonal(counts, 0)
-    return counts.round().astype(np.int64)
-
-
-def _most(counts: IntArray) -> IntArray:
-    """Return the classes with the highest counts, in the order of the classes."""
-    return np.sort(np.argsort(-counts, kind="stable")[:_CLASSES])
-
-
 def _sampled(results: Results) -> tuple[BoolArray, BoolArray]:
     """Return truth and decisions of at most ``_IMAGES`` images."""
     step = -(-len(results.targets) // _IMAGES)
     return results.targets[::step] == 1, results.scores[::step] > results.limits
 
 
+def _count_pairs(true: BoolArray, left: BoolArray, right: BoolArray) -> Pairs:
+    """Count images in which a holds on the left and b on the right, for every pair of classes."""
+    # A pair needs both sides, so classes that lack one are of no interest.
+    weight = np.minimum(left.sum(axis=0), right.sum(axis=0))
+    chosen = np.sort(np.argsort(-weight, kind="stable")[:_CLASSES])
+    counts = left[:, chosen].T.astype(np.float32) @ right[:, chosen].astype(np.float32)
+    np.fill_diagonal(counts, 0)  # exact below 2 ** 24
+    return Pairs(chosen, counts.round().astype(np.int64), true[:, chosen].sum(axis=0))
+
+
 def confused_pairs(results: Results) -> Pairs:
     """Count how often a class is taken for another: a true and missed, b predicted and not true."""
     true, decided = _sampled(results)
-    missed, wrong = true & ~decided, decided & ~true
-    # A pair needs both, so classes that lack one are of no interest.
-    chosen = _most(np.minimum(missed.sum(axis=0), wrong.sum(axis=0)))
-    counts = _product(missed[:, chosen], wrong[:, chosen])
-    return Pairs(chosen, counts, true[:, chosen].sum(axis=0))
+    return _count_pairs(true, true & ~decided, decided & ~true)
 
 
 def cooccurring_pairs(results: Results) -> Pairs:
     """Count how often two classes are in one image."""
     true, _ = _sampled(results)
-    chosen = _most(true.sum(axis=0))
-    counts = _product(true[:, chosen], true[:, chosen])
-    return Pairs(chosen, counts, true[:, chosen].sum(axis=0))
+    return _count_pairs(true, true, true)
 
 
 def _matrix(results: Results, pairs: Pairs, rows: str, columns: str) -> Figure | None:
