@@ -101,15 +101,3 @@ def create_model(
         **kwargs,
     }
     return model
-
-
-ARCHITECTURES = {"volunet": create_model}
-
-
-def build_for_inference(architecture, settings, state):  # temporary
-    model = ARCHITECTURES[architecture](**{**settings, "norm": DEFAULT})
-    model.load_state_dict(state)
-    return model.eval()
-
-
-VoLUNet.architecture = "volunet"

@@ -126,7 +126,7 @@ class KANLinear(nn.Module):
         order = self.spline_order
         inner = (x < self.grid[:, order]) | (x >= self.grid[:, self.grid.shape[1] - order - 1])
         outer = (x < self.grid[:, 0]) | (x >= self.grid[:, -1])
-        return inner.sum(dim=1), outer.sum(dim=1)
+        return inner.sum(), outer.sum()
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, uniform_share: float = 0.02, margin: float = 0.01) -> None:
