@@ -69,7 +69,7 @@ from helper_functions.training.loggers import (
 )
 from helper_functions.training.optim import make_optimizer, make_scheduler
 from loss_functions import AsymmetricLoss
-from models import VoLUNet, create_model, kernels
+from models import VoLUNet, create_model
 from models.backbones import published_settings
 from models.inplace_abn import DEFAULT, INPLACE_ABN
 
@@ -325,8 +325,6 @@ def make_trainer(
     ).to(device)
     parts = args.accum_steps * distributed.processes()
     steps = args.epochs * math.ceil(len(train_loader) / args.accum_steps)
-    if device.type == "cpu" and (reason := kernels.reason_without(torch.float32)):
-        print(f"Note: {reason} PyTorch's own operators take over, which are slower.")
     print(
         f"{PRESETS[args.dataset].note} {len(train_set)} training and {len(val_set)} validation "
         f"images, {len(table.classes)} classes; {args.backbone_name} on {device}."
