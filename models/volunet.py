@@ -13,7 +13,6 @@ from models.backbones import feature_map
 from models.kan import WICClassifier
 from models.vdsm import (
     VARIANTS,
-    on_host,
     pad_regions,
     pool_superpixels,
     superpixel_labels,
@@ -189,7 +188,7 @@ class VoLUNet(nn.Module):
         if self.subsampling:
             features = average_to_grid(features, self.sub_h, self.sub_w)
         labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
-        if on_host(features):
+        if features.is_cpu and not torch.compiler.is_compiling():
             return pool_superpixels(features, labels), None
         # Counting the regions would make the host wait for the device: keep the padding.
         means, sizes = pad_regions(features, labels)
