@@ -11,22 +11,12 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.bspline import bspline_basis
 from models.kan_function import kan_linear
 
 __all__ = ["KANLinear", "WICClassifier", "bspline_basis"]
-
-
-# PyTorch 2.6 can only tell that it traces, not what for.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
-
-def _exporting() -> bool:
-    """Whether the layer is being written down for other programs, in operators that they know."""
-    return bool(torch.jit.is_tracing() or _is_exporting())  # type: ignore[no-untyped-call,attr-defined]
 
 
 class KANLinear(nn.Module):
@@ -99,21 +89,14 @@ class KANLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, in) to float32 (rows, out)."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if not _exporting():
-            return kan_linear(
-                x,
-                self.grid,
-                self.base_weight,
-                self.spline_weight,
-                self.spline_scaler,
-                self.spline_order,
-            )
-        with torch.autocast(x.device.type, enabled=False):
-            basis = bspline_basis(x, self.grid, self.spline_order)
-            weight = self.spline_weight * self.spline_scaler.unsqueeze(-1)
-            return F.linear(F.silu(x), self.base_weight) + F.linear(
-                basis.flatten(1), weight.flatten(1)
-            )
+        return kan_linear(
+            x,
+            self.grid,
+            self.base_weight,
+            self.spline_weight,
+            self.spline_scaler,
+            self.spline_order,
+        )
 
     @torch.no_grad()
     def outside_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,26 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import feature_map
+from models.backbones import create_backbone, feature_map
+from models.inplace_abn import DEFAULT, INPLACE_ABN, NORMS, use_inplace_abn
 from models.kan import WICClassifier
-from models.vdsm import (
-    VARIANTS,
-    on_host,
-    pad_regions,
-    pool_superpixels,
-    superpixel_labels,
-)
+from models.pretrained import load_backbone_weights
+from models.vdsm import VARIANTS, pad_regions, pool_superpixels, superpixel_labels
+
+HEADS = ("kan", "linear")
+
+
+@dataclass(frozen=True)
+class VoLUNetConfig:
+    """Settings of what follows the backbone.
+
+    Attributes:
+        subsampling: Average the feature map to ``sub_h`` x ``sub_w`` cells before VDSM.
+        sub_h: Rows after subsampling.
+        sub_w: Columns after subsampling.
+        min_superpixels: ``h*w - min_superpixels`` edges merge; 0 turns VDSM off.
+        vdsm: Variant of VDSM: ``released``, ``corrected`` or ``nearest``.
+        head: ``kan`` is the WIC-Classifier, ``linear`` a plain layer to compare it with.
+        kan_grid_size: Intervals of the KAN head's spline grid.
+        kan_spline_order: Degree of its splines.
+        kan_grid_range: Ends of the grid.
+
+    Raises:
+        ValueError: For an unknown variant or head, or an impossible grid of cells.
+    """
+
+    subsampling: bool = False
+    sub_h: int = 4
+    sub_w: int = 4
+    min_superpixels: int = 6
+    vdsm: str = "released"
+    head: str = "kan"
+    kan_grid_size: int = 5
+    kan_spline_order: int = 3
+    kan_grid_range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        # Checkpoints hold a list.
+        object.__setattr__(self, "kan_grid_range", tuple(self.kan_grid_range))
+        if self.sub_h < 1 or self.sub_w < 1 or self.min_superpixels < 0:
+            raise ValueError(
+                f"The grid needs sub_h and sub_w >= 1 and min_superpixels >= 0, not {self.sub_h}, "
+                f"{self.sub_w} and {self.min_superpixels}."
+            )
+        if self.vdsm not in VARIANTS:
+            raise ValueError(
+                f"Unknown VDSM variant {self.vdsm!r}; choose one of {', '.join(VARIANTS)}."
+            )
+        if self.head not in HEADS:
+            raise ValueError(f"Unknown head {self.head!r}; choose {' or '.join(HEADS)}.")
 
 
 class TrainingOutput(NamedTuple):
-    """What a forward pass gives in training mode.
+    """Result of a forward pass in training mode.
 
     Attributes:
         logits: (B, K), of the globally pooled feature.
@@ -36,7 +82,7 @@ class TrainingOutput(NamedTuple):
 
 
 class RegionScores(NamedTuple):
-    """Where in the pictures the head sees which class.
+    """Logits of images and of their regions.
 
     Attributes:
         logits: (B, K), of the globally pooled feature, as the forward pass gives them.
@@ -50,7 +96,7 @@ class RegionScores(NamedTuple):
 
 
 def _averaging_windows(size: int, cells: int) -> Tensor:
-    """Matrix (cells, size) whose rows average the windows of adaptive pooling."""
+    """Build the matrix (cells, size) whose rows average the windows of adaptive pooling."""
     matrix = torch.zeros(cells, size)
     for cell in range(cells):
         start, end = cell * size // cells, -(-(cell + 1) * size // cells)
@@ -59,7 +105,7 @@ def _averaging_windows(size: int, cells: int) -> Tensor:
 
 
 def average_by_matrices(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to (B, C, rows, columns), as two products."""
+    """Pool (B, C, H, W) adaptively to (B, C, rows, columns), as two products."""
     height, width = features.shape[2:]
     vertical = _averaging_windows(height, rows).to(features)
     horizontal = _averaging_windows(width, columns).to(features)
@@ -67,96 +113,60 @@ def average_by_matrices(features: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to (B, C, rows, columns)."""
+    """Pool (B, C, H, W) adaptively to (B, C, rows, columns)."""
     if features.device.type == "mps":  # it pools only to sizes that divide the map's
         return average_by_matrices(features, rows, columns)
     return F.adaptive_avg_pool2d(features, (rows, columns))
 
 
 def _pool(features: Tensor) -> Tensor:
-    """Global average pooling in float32: (B, C, H, W) -> (B, C)."""
+    """Average over the map in float32: (B, C, H, W) -> (B, C)."""
     return features.float().mean(dim=(2, 3))
-
-
-def make_head(kind: str, channels: int, num_classes: int, **kan_settings: Any) -> nn.Module:
-    """The classifier on pooled features: ``kan`` or, to compare it with, ``linear``.
-
-    Raises:
-        ValueError: For another kind, or a spline grid that cannot be.
-    """
-    if kind == "kan":
-        return WICClassifier((channels, num_classes), **kan_settings)
-    if kind == "linear":
-        return nn.Linear(channels, num_classes)
-    raise ValueError(f"Unknown head {kind!r}; choose kan or linear.")
 
 
 class VoLUNet(nn.Module):
     """Voronoi Density-Based Locally Unique Network (Liu et al., IEEE TCSVT 2025).
 
-    The same WIC-Classifier scores the pooled feature of the picture and, in training and on request
+    The same WIC-Classifier scores the pooled feature of the image and, in training and on request
     (``score_regions``), the mean feature of each region: superpixels of the (subsampled) map by
     VDSM, or every cell of the map if ``min_superpixels`` is 0 or not below the number of cells.
 
     Args:
         backbone: A timm model without classifier.
         num_classes: K.
-        subsampling: Average the map to ``sub_h`` x ``sub_w`` cells before VDSM.
-        sub_h: Rows after subsampling.
-        sub_w: Columns after subsampling.
-        min_superpixels: See ``models.vdsm.superpixel_labels``; 0 turns VDSM off.
-        vdsm: Variant of VDSM.
-        head: ``kan`` (the WIC-Classifier) or ``linear``.
-        kan_grid_size: Intervals of the KAN head's spline grid.
-        kan_spline_order: Degree of its splines.
-        kan_grid_range: Ends of the grid.
+        config: Settings of head and regions.
+
+    Attributes:
+        settings: Arguments of ``create_model`` that build the same model, as plain data.
+
+    Raises:
+        ValueError: If there is no class, or the spline grid is impossible.
     """
 
-    settings: dict[str, Any]  # what ``create_model`` was called with, for checkpoints
+    architecture = "volunet"
+    settings: dict[str, Any]
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        num_classes: int,
-        *,
-        subsampling: bool = False,
-        sub_h: int = 4,
-        sub_w: int = 4,
-        min_superpixels: int = 6,
-        vdsm: str = "released",
-        head: str = "kan",
-        kan_grid_size: int = 5,
-        kan_spline_order: int = 3,
-        kan_grid_range: Sequence[float] = (-1.0, 1.0),
-    ) -> None:
+    def __init__(self, backbone: nn.Module, num_classes: int, config: VoLUNetConfig) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"A classifier needs at least one class, not {num_classes}.")
-        if sub_h < 1 or sub_w < 1 or min_superpixels < 0:
-            raise ValueError(
-                f"The grid needs sub_h and sub_w >= 1 and min_superpixels >= 0, not {sub_h}, "
-                f"{sub_w} and {min_superpixels}."
-            )
-        if vdsm not in VARIANTS:
-            raise ValueError(f"Unknown VDSM variant {vdsm!r}; choose one of {', '.join(VARIANTS)}.")
+        channels = int(backbone.num_features)  # type: ignore[arg-type]
         self.backbone = backbone
-        self.head = make_head(
-            head,
-            int(backbone.num_features),  # type: ignore[arg-type]
-            num_classes,
-            grid_size=kan_grid_size,
-            spline_order=kan_spline_order,
-            grid_range=tuple(kan_grid_range),
-        )
-        self.subsampling = subsampling
-        self.sub_h = sub_h
-        self.sub_w = sub_w
-        self.min_superpixels = min_superpixels
-        self.vdsm = vdsm
+        self.head: nn.Module
+        if config.head == "linear":
+            self.head = nn.Linear(channels, num_classes)
+        else:
+            self.head = WICClassifier(
+                (channels, num_classes),
+                grid_size=config.kan_grid_size,
+                spline_order=config.kan_spline_order,
+                grid_range=config.kan_grid_range,
+            )
+        self.config = config
         self.settings = {}
 
     def forward(self, images: Tensor) -> Tensor | TrainingOutput:
-        """Score a batch of pictures.
+        """Score a batch of images.
 
         Args:
             images: (B, 3, size, size).
@@ -170,29 +180,31 @@ class VoLUNet(nn.Module):
         features = feature_map(self.backbone, images)
         pooled = _pool(features)
         regions, region_weights = self.region_features(features)
-        # One call for everything: the layer's weights are expanded once.
+        # One call for images and regions: the layer's weights are expanded once.
         logits = self.head(torch.cat([pooled, regions]))
         return TrainingOutput(logits[: len(pooled)], logits[len(pooled) :], region_weights)
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """What the head scores in evaluation: float32 (B, C) for images (B, 3, size, size)."""
+        """Compute the input of the head in evaluation: images (B, 3, size, size) -> (B, C)."""
         return _pool(feature_map(self.backbone, images))
 
+    def uses_vdsm(self, height: int, width: int) -> bool:
+        """Return whether cells of a map of this size are merged; else each is a region."""
+        return 0 < self.config.min_superpixels < height * width
+
     def region_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Local vectors of a feature map (B, C, H, W): float32 (R, C), and their weights.
+        """Compute the local vectors of a map (B, C, H, W): float32 (R, C), and their weights.
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
         if not self.uses_vdsm(*features.shape[2:]):
             return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
-        if self.subsampling:
-            features = average_to_grid(features, self.sub_h, self.sub_w)
-        labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
-        if on_host(features):
-            return pool_superpixels(features, labels), None
+        cells, labels = self.superpixels(features)
+        if cells.is_cpu and not torch.compiler.is_compiling():
+            return pool_superpixels(cells, labels), None
         # Counting the regions would make the host wait for the device: keep the padding.
-        means, sizes = pad_regions(features, labels)
+        means, sizes = pad_regions(cells, labels)
         return means.flatten(0, 1), (sizes > 0).flatten().float()
 
     def superpixels(
@@ -212,27 +224,25 @@ class VoLUNet(nn.Module):
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
+        height, width = grid or features.shape[2:]
+        merging = self.uses_vdsm(height, width)
+        if grid is None and merging and self.config.subsampling:
+            grid = self.config.sub_h, self.config.sub_w
         if grid is not None:
             features = average_to_grid(features, *grid)
-            least = self.min_superpixels if self.uses_vdsm(*grid) else grid[0] * grid[1]
-            return features, superpixel_labels(features, least, self.vdsm)
-        height, width = features.shape[2:]
-        if not self.uses_vdsm(height, width):
-            return features, superpixel_labels(features, height * width, self.vdsm)
-        if self.subsampling:
-            features = average_to_grid(features, self.sub_h, self.sub_w)
-        return features, superpixel_labels(features, self.min_superpixels, self.vdsm)
+        count = self.config.min_superpixels if merging else height * width
+        return features, superpixel_labels(features, count, self.config.vdsm)
 
     @torch.no_grad()
     def score_regions(self, images: Tensor, grid: tuple[int, int] | None = None) -> RegionScores:
-        """Score pictures and their regions in one pass; to be called in evaluation mode.
+        """Score images and their regions in one pass; to be called in evaluation mode.
 
-        The regions are those of the Local-NMS loss. Training gives labels for whole pictures only,
-        so region logits tell what the model has made of them about places in the picture.
+        The regions are those of the Local-NMS loss. Training gives labels for entire images only,
+        so region logits tell what the model has made of them about parts of the image.
 
         Args:
             images: (B, 3, size, size).
-            grid: Rows and columns of cells that the superpixels are found on; as in training if
+            grid: Rows and columns of cells that the superpixels are computed on; as in training if
                 left out.
 
         Raises:
@@ -244,16 +254,12 @@ class VoLUNet(nn.Module):
         regions = pool_superpixels(cells, labels)
         return RegionScores(self.head(_pool(features)), labels, self.head(regions))
 
-    def uses_vdsm(self, height: int, width: int) -> bool:
-        """Whether a map of this size is merged to superpixels, or each cell is a region."""
-        return 0 < self.min_superpixels < height * width
-
     @torch.no_grad()
     def check_grid(self, image_size: int) -> tuple[int, int]:
         """Make sure before training that the region settings fit the feature map.
 
         Args:
-            image_size: Side of the pictures in pixels.
+            image_size: Side of the images in pixels.
 
         Returns:
             Rows and columns of the feature map.
@@ -271,16 +277,105 @@ class VoLUNet(nn.Module):
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"The backbone refuses pictures of {image_size} x {image_size} pixels: {reason}"
+                f"The backbone refuses images of {image_size} x {image_size} pixels: {reason}"
             ) from error
         finally:
             self.train(was_training)
         height, width = features.shape[2:]
-        if self.uses_vdsm(height, width) and self.subsampling:
-            cells = self.sub_h * self.sub_w
-            if self.min_superpixels > cells:
-                raise ValueError(
-                    f"min_superpixels is {self.min_superpixels}, but subsampling leaves only "
-                    f"{self.sub_h} x {self.sub_w} = {cells} cells; lower it to {cells} or less."
-                )
+        config = self.config
+        cells = config.sub_h * config.sub_w
+        if self.uses_vdsm(height, width) and config.subsampling and config.min_superpixels > cells:
+            raise ValueError(
+                f"min_superpixels is {config.min_superpixels}, but subsampling leaves only "
+                f"{config.sub_h} x {config.sub_w} = {cells} cells; lower it to {cells} or less."
+            )
         return height, width
+
+
+def create_model(
+    backbone_name: str,
+    num_classes: int,
+    *,
+    norm: str = DEFAULT,
+    pretrained: bool = False,
+    model_path: str | Path | None = None,
+    image_size: int | None = None,
+    **settings: Any,
+) -> VoLUNet:
+    """Build a VoLUNet.
+
+    Args:
+        backbone_name: A name of the original README (``tresnet_l``, ``swin_b_224_22k``, ...) or any
+            timm model.
+        num_classes: K.
+        norm: ``default``, or ``inplace-abn`` for TResNet with less activation memory.
+        pretrained: Fetch timm's published weights for the backbone.
+        model_path: A weights file for the backbone. Tensors that do not fit are named in a warning.
+        image_size: Side of the images; needed where a backbone's layers depend on it.
+        **settings: Fields of ``VoLUNetConfig``; all others go to ``timm.create_model``.
+
+    Raises:
+        ValueError: If a setting, a name or a file is unusable; the message is for people.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm {norm!r}; choose {' or '.join(NORMS)}.")
+    fields = {field.name for field in dataclasses.fields(VoLUNetConfig)}
+    config = VoLUNetConfig(**{name: settings[name] for name in settings.keys() & fields})
+    timm_settings = {name: value for name, value in settings.items() if name not in fields}
+    backbone = create_backbone(
+        backbone_name, pretrained=pretrained, image_size=image_size, **timm_settings
+    )
+    if model_path is not None:
+        report = load_backbone_weights(backbone, Path(model_path))
+        not_loaded = report.missing + report.mismatched
+        if not_loaded:
+            warnings.warn(
+                f"{model_path} lacks {len(not_loaded)} of the backbone's tensors, which keep their "
+                f"initial values: {', '.join(not_loaded)}.",
+                stacklevel=2,
+            )
+        if report.unused:
+            warnings.warn(
+                f"{len(report.unused)} tensors of {model_path} have no place in the backbone: "
+                f"{', '.join(report.unused)}.",
+                stacklevel=2,
+            )
+    if norm == INPLACE_ABN:
+        use_inplace_abn(backbone)
+    model = VoLUNet(backbone, num_classes, config)
+    model.settings = {
+        "backbone_name": backbone_name,
+        "num_classes": num_classes,
+        **dataclasses.asdict(config),
+        "kan_grid_range": list(config.kan_grid_range),  # plain data, as JSON has it
+        "norm": norm,
+        "image_size": image_size,
+        **timm_settings,
+    }
+    return model
+
+
+def check_head_sizes(settings: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Compare the sizes that settings give the head with its tensors.
+
+    Before anything of that size is allocated: a damaged file may ask for a billion classes.
+
+    Args:
+        settings: Arguments of ``create_model``.
+        state: State dict of the model.
+
+    Raises:
+        ValueError: If a size differs.
+    """
+    knots = settings.get("kan_grid_size", 5) + 2 * settings.get("kan_spline_order", 3) + 1
+    expected = [
+        ("head.weight", 0, settings.get("num_classes")),
+        ("head.layers.0.base_weight", 0, settings.get("num_classes")),
+        ("head.layers.0.grid", 1, knots),
+    ]
+    for name, axis, length in expected:
+        if name in state and state[name].shape[axis : axis + 1] != (length,):
+            raise ValueError(
+                f"by its settings the length of {name} is {length}, but its shape is "
+                f"{tuple(state[name].shape)}."
+            )

@@ -16,8 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from models import kernels
-
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -132,14 +130,3 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f'{name},"{labels}",{"val" if number % 3 == 2 else "train"}')
     (folder / "splits.csv").write_text("\n".join(rows) + "\n")
     return folder
-
-
-@pytest.fixture(params=["compiled", "pytorch"])
-def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test with the compiled loops, and with the operators that do the same elsewhere."""
-    way: str = request.param
-    if way == "pytorch":
-        monkeypatch.setattr(kernels, "usable", lambda _tensor: False)
-    elif reason := kernels.reason_without(torch.float32):
-        pytest.skip(reason)
-    return way

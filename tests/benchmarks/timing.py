@@ -18,7 +18,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from models import kernels
 
 
 def _processor() -> str:
@@ -40,7 +39,6 @@ def hardware() -> str:
         f"{torch.get_num_threads()} threads",
         f"Python {platform.python_version()}",
         f"torch {torch.__version__}",
-        "PyTorch's loops" if kernels.reason_without(torch.float32) else "compiled loops",
     ]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
