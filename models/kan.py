@@ -100,16 +100,16 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def outside_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """How many of the inputs (rows, in) the splines see only in part, and not at all.
+        """Count the inputs (rows, in) that the splines see only in part, and not at all.
 
         Returns:
-            Two counts, scalars: inputs beyond the inner grid (where bases are missing), and inputs
-            beyond all knots (where only the SiLU branch answers).
+            Two counts of each row, (rows,): inputs beyond the inner grid (where bases are missing),
+            and inputs beyond all knots (where only the SiLU branch answers).
         """
         order = self.spline_order
         inner = (x < self.grid[:, order]) | (x >= self.grid[:, self.grid.shape[1] - order - 1])
         outer = (x < self.grid[:, 0]) | (x >= self.grid[:, -1])
-        return inner.sum(), outer.sum()
+        return inner.sum(dim=1), outer.sum(dim=1)
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, uniform_share: float = 0.02, margin: float = 0.01) -> None:

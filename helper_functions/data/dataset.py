@@ -59,10 +59,16 @@ class Samples(NamedTuple):
     targets: Sequence[Target]
 
     @classmethod
-    def from_paths(cls, paths: Sequence[Path], *, names: Sequence[str] | None = None) -> Samples:
-        """Return images without targets, named as their files unless names are given."""
+    def from_paths(
+        cls,
+        paths: Sequence[Path],
+        targets: Sequence[Target] | None = None,
+        *,
+        names: Sequence[str] | None = None,
+    ) -> Samples:
+        """Return samples named as their files and without targets, unless these are given."""
         names = [path.name for path in paths] if names is None else names
-        return cls(list(names), list(paths), NoTargets(len(paths)))
+        return cls(list(names), list(paths), NoTargets(len(paths)) if targets is None else targets)
 
 
 @dataclass(frozen=True)

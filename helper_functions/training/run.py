@@ -175,18 +175,23 @@ def check_same_run(checkpoint: Checkpoint, task: Task, record: dict[str, Any], c
             )
 
 
+def checkpoint_activations(model: nn.Module) -> None:
+    """Trade time for memory in the backbone, as far as timm knows how."""
+    backbone: Any = getattr(model, "backbone", model)
+    try:
+        backbone.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise UserError(
+            f"timm cannot checkpoint the activations of {type(backbone).__name__}; leave out "
+            f"--grad-checkpointing."
+        ) from error
+
+
 def prepare_model(model: nn.Module, settings: RunSettings) -> nn.Module:
     """Return a model on the run's device, in its memory layout."""
     model = model.to(settings.device)
     if settings.grad_checkpointing:
-        backbone: Any = getattr(model, "backbone", model)
-        try:
-            backbone.set_grad_checkpointing(True)
-        except (AttributeError, AssertionError) as error:
-            raise UserError(
-                f"timm cannot checkpoint the activations of {type(backbone).__name__}; leave out "
-                f"--grad-checkpointing."
-            ) from error
+        checkpoint_activations(model)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
     return model

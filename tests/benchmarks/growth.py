@@ -91,7 +91,7 @@ def draw(sweeps: dict[str, Sequence[Point]], output: Path) -> None:
         fontsize=11.5,
         color=INK,
     )
-    write_png(figure, output, colours=64)
+    write_png(figure, output, colors=64)
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-
 def _processor() -> str:
     """Name of the CPU model, as far as the system tells it."""
     table = Path("/proc/cpuinfo")

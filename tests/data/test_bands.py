@@ -12,10 +12,10 @@ import tifffile
 from conftest import SMALL, Script, assert_refused, data_flags
 from PIL import Image, UnidentifiedImageError
 
-from helper_functions import cli
 from helper_functions.check_data.images import decode
 from helper_functions.data.bands import ImageFormat, parse_bands
 from helper_functions.data.cache import ImageCache
+from helper_functions.data.flags import make_image_format
 from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.data.transforms import Resize
 from helper_functions.runtime.errors import UserError
@@ -260,7 +260,7 @@ def test_bands_that_are_none(words: list[str]) -> None:
 @pytest.mark.parametrize("span", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1)])
 def test_value_ranges_that_are_none(span: tuple[float, float]) -> None:
     with pytest.raises(UserError, match="--value-range is"):
-        cli.image_format(None, span)
+        make_image_format(None, span)
 
 
 def test_cache_and_check_know_the_format(tmp_path: Path) -> None:

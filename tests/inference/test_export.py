@@ -218,7 +218,7 @@ def test_an_export_that_scores_differently_is_not_kept(
 def test_a_size_of_batch_that_was_baked_in_shows(
     model: VoLUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(model: VoLUNet, example: Tensor, path: Path, _info: dict[str, Any]) -> None:
+    def write(model: torch.nn.Module, example: Tensor, path: Path, _: dict[str, Any]) -> None:
         torch.export.save(torch.export.export(model, (example,)), path)
 
     fixed = exporting.FORMATS["torch-export"]._replace(write=write)

@@ -12,6 +12,7 @@ import torch
 from conftest import GOLDEN
 from safetensors.torch import save_file
 
+from helper_functions.training.run import checkpoint_activations
 from models import (
     ARCHITECTURES,
     TrainingOutput,
@@ -153,8 +154,6 @@ def test_gradients_reach_backbone_and_head_through_both_branches() -> None:
 
 
 def test_checkpointed_activations_give_the_same_gradients() -> None:
-    from train import checkpoint_activations
-
     gradients = []
     for checkpointed in (False, True):
         model = _model(subsampling=True)

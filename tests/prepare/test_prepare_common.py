@@ -22,9 +22,9 @@ from raw_archives.conversions import ARCHIVES, TABLES, prepare, refused
 
 from helper_functions.check_data.__main__ import make_parser as check_data_parser
 from helper_functions.data.splits import read_split_table
+from helper_functions.parsers import parse_train
 from helper_functions.prepare.__main__ import main, make_parser
 from helper_functions.runtime.errors import UserError
-from helper_functions.training import flags as train_flags
 
 
 @pytest.mark.parametrize("layout", ARCHIVES)
@@ -362,7 +362,7 @@ def test_the_commands_of_the_readme_exist() -> None:
             if words[3] != "LAYOUT":
                 prepared[words[3]] = make_parser().parse_args(words[3:]).out
         elif words[:2] == ["python", "train.py"]:
-            options = train_flags.make_parser().parse_args(words[2:])
+            _, options = parse_train(words[2:])
             assert options.csv_path == prepared[options.dataset]
         else:
             assert words[:3] == ["python", "-m", "helper_functions.check_data"]

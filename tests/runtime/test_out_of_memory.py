@@ -31,7 +31,7 @@ class _Fatal(EvalTransform):
         super().__init__(8)
         self.end = end
 
-    def __call__(self, *_: object) -> tuple[Tensor, Target]:
+    def __call__(self, *_: object, **__: object) -> tuple[Tensor, Target]:
         self.end()
         raise AssertionError
 

@@ -141,7 +141,8 @@ class _Mean(EvalTransform):
 
 class _Pooled(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images.flatten(1))
+        output: Tensor = super().forward(images.flatten(1))  # type: ignore[no-untyped-call]
+        return output
 
 
 def _samples(folder: Path) -> Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_a_grid_of_its_own(grid: tuple[int, int], vdsm: str) -> None:
         assert [np.unique(label).size for label in labels] == [4, 4]
     else:
         assert all(6 <= np.unique(label).size < labels[0].numel() for label in labels)
-    model.min_superpixels = 0
+    model.config = replace(model.config, min_superpixels=0)
     _, labels = model.superpixels(features, grid)
     assert [np.unique(label).size for label in labels] == [grid[0] * grid[1]] * 2
 
@@ -164,8 +165,8 @@ def test_region_files(
     names = set()
     for path in images:
         transform = EvalTransform(160)
-        pixels = transform(read_image(path))[None].float() / 255
-        scores = model.score_regions(pixels)
+        pixels, _ = transform(read_image(path))
+        scores = model.score_regions(pixels[None].float() / 255)
         content: dict[str, Any] = json.loads((folder / f"{path.name}.json").read_text())
         assert content["filename"] == path.name
         assert (content["width"], content["height"]) == (48, 40)

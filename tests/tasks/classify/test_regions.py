@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +28,6 @@ from helper_functions.forest import CLASSES, write_dataset
 from helper_functions.runtime.errors import UserError
 from helper_functions.tasks.classify import Classify
 from helper_functions.tasks.classify.regions import count_classes, region_metrics
-from helper_functions.tasks.classify.summary import summary
 from models import VoLUNet, create_model
 
 
@@ -220,8 +218,8 @@ def test_validation_with_masks_measures_the_regions(
     transform = EvalTransform(96)
     cells, masks = [], []
     for path in sorted((forest / "images").iterdir()):
-        pixels = transform(read_image(path), random.Random(0))[None]
-        scores = model.score_regions(pixels.float() / 255)
+        pixels, _ = transform(read_image(path))
+        scores = model.score_regions(pixels[None].float() / 255)
         tops = scores.region_logits.argmax(dim=1)
         cells.append([[int(tops[label]) for label in line] for line in scores.labels[0]])
         masks.append(np.asarray(Image.open(forest / "masks" / path.name)).astype(np.intp))
@@ -269,34 +267,6 @@ def test_one_pass_serves_scores_and_regions(
     assert [len(classes) for classes in predictions["region_classes"]] == [
         int(label.max()) + 1 for label in scored.labels
     ]
-
-
-def test_the_summary_shows_the_measures() -> None:
-    zeros = ("mAP", "chance_mAP", "frequency_mAP", "CF1", "P_C", "R_C", "F_C", "P_O", "R_O", "F_O")
-    more = ("samples_F1", "weighted_F1", "top1", "precision_at_5", "recall_at_5", "MAP_at_20")
-    metrics = {
-        **dict.fromkeys((*zeros, *more, "num_images", "threshold", "nothing_predicted"), 0),
-        "classes": ["a"],
-        "absent_classes": 0,
-        "region_grid": [7, 5],
-        "region_purity": 71.25,
-        "region_accuracy": 60.5,
-        "region_miou": 30.75,
-        "region_purity_majority": 50.25,
-        "region_accuracy_majority": 40.0,
-        "region_miou_majority": 20.0,
-        "region_purity_chance": 100.0,
-    }
-    names = ("support", "AP", "precision", "recall", "F1")
-    lines = summary(metrics, {name: np.array([1]) for name in names}).splitlines()
-    start = lines.index("in 7 x 5 cells           purity  accuracy    mIoU")
-    names, numbers = zip(
-        *((line[:23].strip(), line[23:].split()) for line in lines[start + 1 : start + 4]),
-        strict=True,
-    )
-    assert names[0] == "classes of the regions"
-    assert names[1].endswith("top class")
-    assert list(numbers) == [["71.25", "60.50", "30.75"], ["50.25", "40.00", "20.00"], ["100.00"]]
 
 
 @pytest.fixture
