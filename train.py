@@ -31,6 +31,7 @@ def main() -> None:
         run = Run(task, settings)
 
         # The model
+        task.check_device(device, settings.amp)
         model = task.build_model()
         task.check_model(model)
         model = runs.prepare_model(model, settings)

@@ -171,6 +171,13 @@ class Task(ABC):
     def build_model(self) -> nn.Module:
         """Return a new model; it has ``architecture`` and ``settings`` (see ``models.build``)."""
 
+    def check_device(self, device: torch.device, amp: torch.dtype | None) -> None:
+        """Refuse a device or precision that the model has no code for.
+
+        Raises:
+            UserError: If that is so.
+        """
+
     def check_model(self, model: nn.Module) -> None:
         """Refuse settings that do not fit a model, in training or in use.
 

@@ -55,6 +55,7 @@ from helper_functions.tasks.classify.targets import MultiHotTargets
 from loss_functions import AsymmetricLoss, LocalNMSLoss
 from models import VoLUNet, create_model
 from models.backbones import published_settings
+from models.inplace_abn import DEFAULT, INPLACE_ABN
 from models.kan import KANLinear, WICClassifier
 
 _SHOWN = 10  # images of a prediction that the terminal shows
@@ -272,6 +273,15 @@ class Classify(Task):
         for note in notes:
             print(f"Note: {note.message}")
         return model
+
+    def check_device(self, device: torch.device, amp: torch.dtype | None) -> None:
+        """Refuse what the package inplace-abn has no code for."""
+        types = {"cpu": (None,), "cuda": (None, torch.float16)}.get(device.type, ())
+        if self.training.model.get("norm") == INPLACE_ABN and amp not in types:
+            raise UserError(
+                f"--norm {INPLACE_ABN} computes in float32 on CPUs, and in float32 or float16 on "
+                f"CUDA; choose --amp off, or --norm {DEFAULT}."
+            )
 
     def check_model(self, model: nn.Module) -> None:
         """Compare the settings of regions, images and batches with the feature map."""
