@@ -42,7 +42,7 @@ class ToyEvaluator(Evaluator):
     def update(self, predictions: Predictions, targets: Any, names: Sequence[str]) -> None:
         for mask, target, _ in zip(predictions["mask"], targets, names, strict=True):
             truth = resize_target(target, target.shape, mask.shape)  # as large as in training
-            self.correct.append(float(np.mean(mask == truth.numpy())))
+            self.correct.append(float(np.mean(mask == np.asarray(truth))))
 
     def merge(self, shares: Sequence[Self]) -> Self:
         self.correct = [value for share in shares for value in share.correct]

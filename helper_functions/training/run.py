@@ -25,13 +25,13 @@ from helper_functions.checkpoints.provenance import provenance
 from helper_functions.data.cache import open_cache
 from helper_functions.data.dataset import ImageDataset, NoTargets, Samples, make_loader
 from helper_functions.data.flags import LoaderSettings
-from helper_functions.inference.predictor import evaluate, predict_batches
 from helper_functions.runtime import distributed
 from helper_functions.runtime.device import resolve_amp, resolve_device
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import FolderLock, make_folder, write_text
 from helper_functions.runtime.signals import StopRequest
 from helper_functions.tasks.base import Predictions, Task
+from helper_functions.tasks.evaluation import evaluate, predict_batches
 from helper_functions.training.engine import Logger, Trainer
 from helper_functions.training.flags import SaveSettings, TrainSettings
 from helper_functions.training.loggers import TensorBoardLogger, log_curves, log_to_wandb

@@ -27,7 +27,7 @@ from helper_functions.tasks.classify.region_maps import (
     region_maps,
     region_predictions,
 )
-from models import RegionScores, create_model
+from models import RegionScores, VoLUNet, create_model
 from models.volunet import average_to_grid
 
 CLASSES = ["blue", "green", "red"]
@@ -156,6 +156,7 @@ def test_region_files(
     folder = tmp_path / "out" / "regions"
     assert f"images are in {folder}." in done.printed
     model = load_model(checkpoint)
+    assert isinstance(model, VoLUNet)
     images = sorted((tiny_set / "images").iterdir())
     if labelled:
         images = images[2::3]

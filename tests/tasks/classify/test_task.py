@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 from helper_functions.data.dataset import ImageDataset, Samples, make_loader
 from helper_functions.data.flags import InputSettings
 from helper_functions.data.transforms import EvalTransform
-from helper_functions.inference.predictor import evaluate
 from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.tasks.classify import Classify
 from helper_functions.tasks.classify.evaluator import ClassifyEvaluator
 from helper_functions.tasks.classify.flags import TrainingSettings
+from helper_functions.tasks.evaluation import evaluate
 from models import VoLUNet, create_model
 
 CPU = torch.device("cpu")
