@@ -26,7 +26,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _train(tiny_set: Path, output: Path, *more: object) -> tuple[object, ...]:
-    flags = ("-b", 5, "-j", 0, "--epochs", 3, "--lr", 0.3, "--device", "cpu", *more)
+    flags = ("-b", 5, "-j", 0, "--epochs", 3, "--lr", 1.0, "--device", "cpu", *more)
     return ("train.py", "--task", "toy", *data_flags(tiny_set), *flags, "--output-path", output)
 
 
