@@ -1,4 +1,4 @@
-"""Whole training steps that the benchmarks time: ours, the plain version, and a linear head."""
+"""Training steps that the benchmarks time: ours, the plain version, and a linear head."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from passes import make_plain_loss
 from torch import Tensor, nn
-from ways import plain_loss_of
 
 from helper_functions.data.dataset import Batch
 from helper_functions.tasks.classify.classification import ClassificationObjective
@@ -30,7 +30,7 @@ class LinearBaseline(nn.Module):
         self.head = nn.Linear(int(backbone.num_features), classes)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+        """Return logits (B, classes)."""
         logits: Tensor = self.head(feature_map(self.backbone, images).mean(dim=(2, 3)))
         return logits
 
@@ -39,28 +39,28 @@ class CrossEntropy:
     """Binary cross-entropy, summed."""
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The one term, ``loss``."""
+        """Return the one term, ``loss``."""
         logits = model(images).float()
         return {"loss": F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")}
 
 
 class PlainObjective:
-    """What ``ClassificationObjective`` minimises, image by image after the backbone."""
+    """The loss of ``ClassificationObjective``, image by image after the backbone."""
 
     def __init__(self, model: VoLUNet, device: torch.device) -> None:
-        self.loss = plain_loss_of(model, SIDE, device)
+        self.loss = make_plain_loss(model, SIDE, device)
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The sum of both losses, ``loss``."""
+        """Return the sum of both losses, ``loss``."""
         assert isinstance(model, VoLUNet)
         features = feature_map(model.backbone, images).float()
         return {"loss": self.loss(features, targets, F.adaptive_avg_pool2d(features, SIDE))}
 
 
-def make_ways(
+def step_makers(
     backbone_name: str, image_size: int, classes: int, device: torch.device
 ) -> dict[str, Callable[[], tuple[nn.Module, Objective, bool]]]:
-    """Makers of a model, its objective and whether to compile it, by name."""
+    """Return functions that build a model, its loss and whether to compile it, by name."""
 
     def volunet() -> VoLUNet:
         return create_model(
@@ -97,7 +97,7 @@ def training_step(
     targets: Tensor,
     amp: torch.dtype | None = None,
 ) -> Callable[[], object]:
-    """A training step on the same pictures again and again: forward, backward and update."""
+    """Return a training step on the same images each time: forward, backward and update."""
     model, objective, compiled = made
     optimizer = make_optimizer(model.train(), lr=2e-4, weight_decay=1e-4)
     stepper = Stepper(
