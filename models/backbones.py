@@ -1,4 +1,4 @@
-"""Backbones by name: every timm model, the original README's names as aliases, one NCHW map out."""
+"""Backbones by name: every timm model, with the original README's names as aliases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALIASES = {
 
 
 def timm_name(backbone_name: str) -> str:
-    """The timm name behind a backbone name.
+    """Return the timm name behind a backbone name.
 
     Raises:
         ValueError: If timm knows no such model; the message lists the closest names.
@@ -38,7 +38,11 @@ def timm_name(backbone_name: str) -> str:
 
 
 def published_settings(backbone_name: str) -> PretrainedCfg:
-    """The record timm keeps of a model's published weights: input size, mean, std."""
+    """Return timm's record of a model's published weights: input size, mean, std.
+
+    Raises:
+        ValueError: If timm has none.
+    """
     name = timm_name(backbone_name)
     settings = timm.get_pretrained_cfg(name)
     if settings is None:
@@ -47,10 +51,10 @@ def published_settings(backbone_name: str) -> PretrainedCfg:
 
 
 def _without_classifier(name: str, **kwargs: Any) -> nn.Module:
-    """A timm model without pooling and classifier; some know no other pooling than their own."""
+    """Build a timm model without pooling and classifier."""
     try:
         model: nn.Module = timm.create_model(name, num_classes=0, global_pool="", **kwargs)
-    except (TypeError, AssertionError):
+    except (TypeError, AssertionError):  # some know no other pooling than their own
         model = timm.create_model(name, num_classes=0, **kwargs)
     return model
 
@@ -58,7 +62,7 @@ def _without_classifier(name: str, **kwargs: Any) -> nn.Module:
 def create_backbone(
     backbone_name: str, *, pretrained: bool = False, image_size: int | None = None, **kwargs: Any
 ) -> nn.Module:
-    """A timm model without its classifier.
+    """Build a timm model without its classifier.
 
     Args:
         backbone_name: An alias of the original README or a timm model name, with or without a tag.
@@ -93,7 +97,7 @@ def create_backbone(
 
 
 def feature_map(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Features before pooling, (B, C, H, W) whatever layout the backbone computes in.
+    """Compute the features before pooling, (B, C, H, W) whatever the backbone's own layout.
 
     Args:
         backbone: From ``create_backbone``.

@@ -20,16 +20,15 @@ from torch import Tensor
 
 from models.bspline import bspline_basis
 
-# Numbers in each temporary tensor of a block: those of a CPU should fit its cache, a GPU wants few
-# and large kernels.
+# Elements of each temporary tensor: those of a CPU should fit its cache, a GPU wants large kernels.
 CPU_BLOCK, GPU_BLOCK = 2**20, 2**24
 MIN_CHANNELS = 8
 
 
 def _blocks(x: Tensor, grid: Tensor, outputs: int) -> Iterator[slice]:
     """Yield the channels of each block."""
-    numbers = CPU_BLOCK if x.is_cpu else GPU_BLOCK
-    size = max(numbers // (grid.shape[1] * (len(x) + outputs)), MIN_CHANNELS)
+    elements = CPU_BLOCK if x.is_cpu else GPU_BLOCK
+    size = max(elements // (grid.shape[1] * (len(x) + outputs)), MIN_CHANNELS)
     for start in range(0, x.shape[1], size):
         yield slice(start, start + size)
 
@@ -59,35 +58,28 @@ def bases_and_slopes(x: Tensor, grid: Tensor, order: int) -> tuple[Tensor, Tenso
         # clamped to 0..1, c_j, the hat over intervals j and j + 1 is c_j - c_{j+1}.
         position = (offset[:, :-1] * (knots[:, 1:] - knots[:, :-1]).reciprocal()).clamp_(0, 1)
         basis = position[:, :-1] - position[:, 1:]
-    slope = torch.zeros_like(basis)
-    for degree in range(min(order, 2), order + 1) if order else ():
+    if order == 0:
+        return basis, torch.zeros_like(basis)
+    for degree in range(min(order, 2), order + 1):
         quotient = basis.mul_((knots[:, degree:] - knots[:, :-degree]).reciprocal())
         basis = offset[:, : -degree - 1] * quotient[:, :-1]
         basis.addcmul_(offset[:, degree + 1 :], quotient[:, 1:], value=-1)
-        if degree == order:
-            slope = (quotient[:, :-1] - quotient[:, 1:]).mul_(order)
-    return basis, slope
+    return basis, (quotient[:, :-1] - quotient[:, 1:]).mul_(order)
 
 
 def active_bases(x: Tensor, grid: Tensor, order: int) -> slice:
-    """Find the bases that some input can reach: at least one, and all if an input is not finite.
+    """Find the bases that some input of x (rows, in) can reach: at least one.
 
     Features after a ReLU are never negative, and two of the default grid's eight bases end below 0.
-    On a GPU, where the host would have to wait for the answer, all count as active.
-
-    Args:
-        x: (rows, in).
-        grid: (in, knots), ascending.
-        order: Degree; basis j reaches from knot j to knot j + order + 1.
+    All count on a GPU, where the host would wait for the answer, and if an input is not finite.
     """
     count = grid.shape[1] - order - 1
     if not x.is_cpu or not x.numel() or not x.isfinite().all():
         return slice(0, count)
-    low, high = x.aminmax()
-    passed = int((grid.amax(dim=0)[order + 1 :] <= low).sum())
-    ahead = int((grid.amin(dim=0)[:count] > high).sum())
-    first = min(passed, count - 1)
-    return slice(first, max(count - ahead, first + 1))
+    low, high = x.aminmax()  # basis j reaches from knot j to knot j + order + 1
+    first = min(int((grid.amax(dim=0)[order + 1 :] <= low).sum()), count - 1)
+    beyond = int((grid.amin(dim=0)[:count] > high).sum())
+    return slice(first, max(count - beyond, first + 1))
 
 
 class _KANFunction(torch.autograd.Function):

@@ -1,7 +1,7 @@
-"""Names and layouts of other people's weights: the one module that knows them.
+"""Names and layouts of published weights, translated to those of this project.
 
 Three kinds come in: published backbones under their own names (official TResNet and Swin ``.pth``,
-torchvision), wrapped by a training script or not; and whole checkpoints of the authors' released
+torchvision), wrapped by a training script or not; and checkpoints of the authors' released
 VoLUNet, which are bare state dicts ``backbone.<original names>``, ``WIC_Cls.layers.0.<KAN names>``.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.backbones import create_backbone
 
-# Keys under which training scripts of the field put the weights, the averaged ones first.
+# Keys under which training scripts put the weights, moving averages first.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 _BACKBONE = "backbone."
@@ -31,7 +31,7 @@ _SWIN_BY_OFFSETS = {169: 224, 529: 384}  # (2 * window - 1)^2 offsets for window
 
 
 def unwrap(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a file, without wrappers and without DistributedDataParallel's prefix."""
+    """Return the tensors of a file, without wrappers and DistributedDataParallel's prefix."""
     for key in _WRAPPERS:
         if isinstance(content.get(key), dict):
             return unwrap(content[key])
@@ -64,19 +64,19 @@ def to_timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, 
 
 
 def is_released_checkpoint(content: dict[str, Any]) -> bool:
-    """Whether a file is a checkpoint of the authors' released program."""
+    """Return whether a file is a checkpoint of the authors' released program."""
     return any(name.startswith(_HEAD) for name in unwrap(content))
 
 
 def _released_backbone(tensors: dict[str, Tensor], channels: int) -> tuple[str, int]:
-    """Name and picture size of the backbone of a released checkpoint."""
+    """Recognize the backbone of a released checkpoint, and its image size."""
     if "backbone.body.conv1.0.weight" in tensors and channels in _TRESNET_BY_CHANNELS:
         return _TRESNET_BY_CHANNELS[channels], 224
     if "backbone.layer3.0.conv1.weight" in tensors:
         blocks = {name.split(".")[2] for name in tensors if name.startswith("backbone.layer3.")}
-        kind = (len(blocks), "backbone.layer3.0.conv3.weight" in tensors)
-        if kind in _RESNET_BY_LAYER3:
-            return _RESNET_BY_LAYER3[kind], 224
+        layer3 = (len(blocks), "backbone.layer3.0.conv3.weight" in tensors)
+        if layer3 in _RESNET_BY_LAYER3:
+            return _RESNET_BY_LAYER3[layer3], 224
     embedding = tensors.get("backbone.patch_embed.proj.weight")
     offsets = tensors.get("backbone.layers.0.blocks.0.attn.relative_position_bias_table")
     if embedding is not None and offsets is not None:
@@ -95,7 +95,7 @@ def convert_released_checkpoint(
         content: The file as read.
 
     Returns:
-        Arguments of ``create_model`` (backbone, class count and picture size follow from the
+        Arguments of ``create_model`` (backbone, class count and image size follow from the
         tensors), and the state dict of the model that it builds.
 
     Raises:

@@ -18,16 +18,12 @@ order, R regions over the batch.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from models.merging import merge_released, merge_single_linkage
 
-VDSMVariant = Literal["released", "corrected", "nearest"]
-VARIANTS: tuple[str, ...] = get_args(VDSMVariant)
-
+VARIANTS = ("released", "corrected", "nearest")
 _SELF_DISTANCE = 1e6  # so far that a cell never picks itself
 
 

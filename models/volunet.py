@@ -95,27 +95,10 @@ class RegionScores(NamedTuple):
     region_logits: Tensor
 
 
-def _averaging_windows(size: int, cells: int) -> Tensor:
-    """Build the matrix (cells, size) whose rows average the windows of adaptive pooling."""
-    matrix = torch.zeros(cells, size)
-    for cell in range(cells):
-        start, end = cell * size // cells, -(-(cell + 1) * size // cells)
-        matrix[cell, start:end] = 1 / (end - start)
-    return matrix
-
-
-def average_by_matrices(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Pool (B, C, H, W) adaptively to (B, C, rows, columns), as two products."""
-    height, width = features.shape[2:]
-    vertical = _averaging_windows(height, rows).to(features)
-    horizontal = _averaging_windows(width, columns).to(features)
-    return vertical @ features @ horizontal.T
-
-
 def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
     """Pool (B, C, H, W) adaptively to (B, C, rows, columns)."""
     if features.device.type == "mps":  # it pools only to sizes that divide the map's
-        return average_by_matrices(features, rows, columns)
+        return F.adaptive_avg_pool2d(features.cpu(), (rows, columns)).to(features.device)
     return F.adaptive_avg_pool2d(features, (rows, columns))
 
 
@@ -327,19 +310,14 @@ def create_model(
     )
     if model_path is not None:
         report = load_backbone_weights(backbone, Path(model_path))
-        not_loaded = report.missing + report.mismatched
-        if not_loaded:
-            warnings.warn(
-                f"{model_path} lacks {len(not_loaded)} of the backbone's tensors, which keep their "
-                f"initial values: {', '.join(not_loaded)}.",
-                stacklevel=2,
-            )
+        if absent := report.missing + report.mismatched:
+            lacks = f"{model_path} lacks {len(absent)} of the backbone's tensors"
+            names = ", ".join(absent)
+            warnings.warn(f"{lacks}, which keep their initial values: {names}.", stacklevel=2)
         if report.unused:
-            warnings.warn(
-                f"{len(report.unused)} tensors of {model_path} have no place in the backbone: "
-                f"{', '.join(report.unused)}.",
-                stacklevel=2,
-            )
+            unused = f"{len(report.unused)} tensors of {model_path}"
+            names = ", ".join(report.unused)
+            warnings.warn(f"{unused} have no counterpart in the backbone: {names}.", stacklevel=2)
     if norm == INPLACE_ABN:
         use_inplace_abn(backbone)
     model = VoLUNet(backbone, num_classes, config)

@@ -43,8 +43,8 @@ def test_an_earlier_model_validates_to_the_same_scores(
     ours, theirs = (_rows(folder / "predictions.csv") for folder in (tmp_path, EARLIER))
     assert [row["filename"] for row in ours] == [row["filename"] for row in theirs]
     for name in ("blue", "green", "red"):
-        scores = [[float(row[name]) for row in rows] for rows in (ours, theirs)]
-        np.testing.assert_allclose(*scores, rtol=1e-5)
+        scores, expected = ([float(row[name]) for row in rows] for rows in (ours, theirs))
+        np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
 def test_an_earlier_run_goes_on_to_the_same_end(

@@ -10,7 +10,8 @@ import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
 
-from models.kan import KANLinear, WICClassifier, bspline_basis
+from models.bspline import bspline_basis
+from models.kan import KANLinear, WICClassifier
 
 PARAMETERS = ("base_weight", "spline_weight", "spline_scaler")
 

@@ -25,7 +25,6 @@ from models import (
 from models.backbones import ALIASES, create_backbone, feature_map
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
-from models.volunet import average_by_matrices, average_to_grid
 
 TINY = "resnet10t"  # the smallest residual network of timm with a 7 x 7 map at 224 px
 
@@ -83,7 +82,7 @@ def test_without_superpixels_every_cell_of_the_full_map_is_a_region(min_superpix
     assert len(regions) == 98
 
 
-def test_without_subsampling_superpixels_are_found_on_the_full_map() -> None:
+def test_without_subsampling_superpixels_are_computed_on_the_full_map() -> None:
     model = _model(min_superpixels=6)
     features = torch.rand(2, 8, 5, 7)
     regions, _ = model.region_features(features)
@@ -164,14 +163,6 @@ def test_checkpointed_activations_give_the_same_gradients() -> None:
         gradients.append(torch.autograd.grad(loss, list(model.parameters())))
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (2, 3), (7, 5), (1, 1)])
-def test_pooling_for_mps_equals_adaptive_pooling(rows: int, columns: int) -> None:
-    features = torch.rand(2, 3, 7, 5, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.adaptive_avg_pool2d(features, (rows, columns))
-    assert torch.equal(average_to_grid(features, rows, columns), expected)
-    torch.testing.assert_close(average_by_matrices(features, rows, columns), expected)
 
 
 def test_settings_rebuild_the_model() -> None:

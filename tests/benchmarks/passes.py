@@ -1,4 +1,4 @@
-"""What the benchmarks of the training step time: ours, and the plain version of it."""
+"""Forward and backward passes that the benchmarks time: ours, and the plain version."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from helper_functions.tasks.classify.classification import ClassificationObjective  # noqa: E402
 from plain_head import plain_loss  # noqa: E402
 from plain_vdsm import plain_distance, plain_labels, plain_pool  # noqa: E402
 
-from loss_functions import AsymmetricLoss  # noqa: E402
-from models import VoLUNet  # noqa: E402
+from helper_functions.data.flags import InputSettings  # noqa: E402
+from helper_functions.tasks.classify import Classify  # noqa: E402
+from models import VoLUNet, VoLUNetConfig  # noqa: E402
 from models.kan import KANLinear  # noqa: E402
 from models.vdsm import pool_superpixels, superpixel_labels  # noqa: E402
 
@@ -25,26 +25,26 @@ MIN_SUPERPIXELS = 6
 
 
 class Map(nn.Module):
-    """A backbone that hands its input on: a feature map."""
+    """A backbone whose input is the feature map already."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.num_features = channels
 
     def forward_features(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W), as they come in."""
+        """Return the features (B, C, H, W) unchanged."""
         return features
 
 
 def feature_maps(batch: int, channels: int, side: int) -> Tensor:
-    """Random maps as a last ReLU leaves them, (batch, channels, side, side)."""
+    """Draw maps as a last ReLU leaves them, (batch, channels, side, side)."""
     return torch.randn(batch, channels, side, side).relu_().requires_grad_()
 
 
 def vdsm(
     features: Tensor, variant: str, min_superpixels: int = MIN_SUPERPIXELS
 ) -> Callable[[], object]:
-    """Labels, means of the regions, and their gradient on the features."""
+    """Return a pass: labels, means of the regions, and their gradient on the features."""
     gradient = torch.randn(features[:, 0].numel(), features.shape[1])
 
     def run() -> None:
@@ -57,7 +57,7 @@ def vdsm(
 
 
 def plain_vdsm(features: Tensor, variant: str) -> Callable[[], object]:
-    """As ``vdsm``, image by image and cell by cell; the distances are known beforehand."""
+    """Return the pass of ``vdsm`` image by image and cell by cell; distances are given."""
     side = features.shape[2]
     distance = plain_distance(side, side, variant)
     gradient = torch.randn(side * side * len(features), features.shape[1])
@@ -74,35 +74,35 @@ def plain_vdsm(features: Tensor, variant: str) -> Callable[[], object]:
 
 
 def head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], object]:
-    """VDSM, head and both losses, and the gradients of all weights and the features."""
-    objective = ClassificationObjective(AsymmetricLoss(0, 0, 0))
+    """Return a pass: VDSM, head and both losses, and gradients of all weights and features."""
+    task = Classify(["a"], InputSettings(224))
 
     def run() -> None:
         features.grad = None
         model.zero_grad()
-        objective(model, features, targets)["loss"].backward()  # type: ignore[no-untyped-call]
+        task.loss(model, features, targets)["loss"].backward()  # type: ignore[no-untyped-call]
 
     return run
 
 
-def plain_loss_of(
+def make_plain_loss(
     model: VoLUNet, side: int, device: torch.device
 ) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
-    """The plain loss with a model's head and settings: of features, targets and cells."""
+    """Return the plain loss of features, targets and cells, with a model's head and settings."""
     layer = model.head.layers[0]  # type: ignore[index]
     assert isinstance(layer, KANLinear)
-    distance = plain_distance(side, side, model.vdsm).to(device)
+    distance = plain_distance(side, side, model.config.vdsm).to(device)
 
     def loss(features: Tensor, targets: Tensor, cells: Tensor | None) -> Tensor:
-        settings = (model.min_superpixels, model.vdsm, distance)
+        settings = (model.config.min_superpixels, model.config.vdsm, distance)
         return plain_loss(layer, features, targets, *settings, cells)
 
     return loss
 
 
 def plain_head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[], object]:
-    """As ``head``, with one call of the head for the regions of each image."""
-    loss = plain_loss_of(model, features.shape[2], features.device)
+    """Return the pass of ``head`` with one call of the head for the regions of each image."""
+    loss = make_plain_loss(model, features.shape[2], features.device)
 
     def run() -> None:
         features.grad = None
@@ -113,10 +113,11 @@ def plain_head(features: Tensor, model: VoLUNet, targets: Tensor) -> Callable[[]
 
 
 def head_model(channels: int, classes: int, min_superpixels: int = MIN_SUPERPIXELS) -> VoLUNet:
-    """A model in training mode whose input is the feature map."""
-    return VoLUNet(Map(channels), classes, min_superpixels=min_superpixels).train()
+    """Build a model in training mode whose input is the feature map."""
+    config = VoLUNetConfig(min_superpixels=min_superpixels)
+    return VoLUNet(Map(channels), classes, config).train()
 
 
 def random_targets(batch: int, classes: int) -> Tensor:
-    """0/1 (batch, classes), a tenth of them 1."""
+    """Draw 0/1 targets (batch, classes), a tenth of them 1."""
     return (torch.rand(batch, classes) < 0.1).float()
