@@ -15,7 +15,6 @@ from helper_functions.data.flags import LoaderSettings
 from helper_functions.data.image_lists import list_images
 from helper_functions.data.images import read_image
 from helper_functions.inference.export import comparison_images, export
-from helper_functions.inference.predictor import Predictor
 from helper_functions.inference.resumable import (
     PredictionStore,
     digest_of_images,
@@ -28,6 +27,7 @@ from helper_functions.results.tables import write_metrics, write_table
 from helper_functions.runtime.device import resolve_amp, resolve_device
 from helper_functions.runtime.files import make_folder
 from helper_functions.tasks.base import Results, Task
+from helper_functions.tasks.predictor import Predictor
 
 
 def validate(

@@ -26,10 +26,10 @@ from helper_functions.checkpoints import load_model
 from helper_functions.checkpoints.hub_folder import WEIGHTS, write_hub_folder
 from helper_functions.data.dataset import Samples
 from helper_functions.data.image_lists import list_images
-from helper_functions.inference.predictor import Predictor
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
 from helper_functions.runtime.packages import require_packages, versions
+from helper_functions.tasks.predictor import Predictor
 
 TOLERANCE = 1e-4  # of the largest output, or of 1 if that is less
 INPUT, OUTPUT = "images", "logits"

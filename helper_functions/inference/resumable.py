@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from helper_functions.data.dataset import Samples
 from helper_functions.data.sampler import EpochSampler
-from helper_functions.inference.predictor import Predictor
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import FolderLock, make_folder, write_atomically, write_text
 from helper_functions.tasks.base import Predictions
+from helper_functions.tasks.predictor import Predictor
 
 PARTS = ".predictions"  # the hidden folder
 _DESCRIPTION = "description.json"

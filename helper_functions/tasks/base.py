@@ -32,6 +32,9 @@ from helper_functions.results.report import KeyFigure, Section
 
 # What a model predicts for some images: named values, each with one entry an image.
 Predictions = dict[str, "npt.NDArray[Any] | list[npt.NDArray[Any]]"]
+# A function of a model and images (B, 3, H, W), and what runs it over images by their index.
+Predict = Callable[[Any, Tensor], Predictions]
+PredictImages = Callable[[Predict, Sequence[int]], Iterator[Predictions]]
 # A table to write as CSV: its columns by name.
 Table = dict[str, Any]
 
@@ -74,7 +77,7 @@ class Results:
         metrics: As written to ``metrics.json``.
         tables: As written beside it.
         read: Decodes an image.
-        predict: Runs a function of a model and images (B, 3, H, W) over images by their index.
+        predict: Runs the model over images again, by another function than the task's.
     """
 
     samples: Samples
@@ -82,7 +85,7 @@ class Results:
     metrics: dict[str, Any]
     tables: dict[str, Table]
     read: Callable[[Path], Image.Image]
-    predict: Callable[[Callable[[Any, Tensor], Predictions], Sequence[int]], Iterator[Predictions]]
+    predict: PredictImages
 
 
 class Task(ABC):
@@ -265,9 +268,15 @@ class Task(ABC):
         """Return the sections of ``report.html``."""
 
     def log_images(
-        self, model: nn.Module, predict: Callable[..., Iterator[Predictions]], samples: Samples
+        self, model: nn.Module, samples: Samples, predict: PredictImages
     ) -> Iterator[tuple[str, Image.Image]]:
-        """Yield names and images for TensorBoard after an epoch."""
+        """Yield names and images for TensorBoard after an epoch.
+
+        Args:
+            model: In evaluation mode.
+            samples: The validation images.
+            predict: Runs a function over some of them, as in ``Results``.
+        """
         yield from ()
 
     def export_module(self, model: nn.Module) -> nn.Module:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from helper_functions.data.dataset import ImageDataset, Samples
+from helper_functions.data.flags import LoaderSettings
 from helper_functions.data.images import ImageError, read_image
 from helper_functions.results.curves import draw_curves
 from helper_functions.results.overlays import contact_sheet
 from helper_functions.runtime.errors import UserError
-from helper_functions.tasks.base import Evaluator, Predictions, Task
+from helper_functions.tasks.base import Evaluator, Task
+from helper_functions.tasks.predictor import Predictor
 from helper_functions.training.engine import Logger
 
 _IMAGES = 8  # augmented images that TensorBoard shows
@@ -65,7 +70,9 @@ class TensorBoardLogger:
         task: Draws the images.
         train_set: Training images with their augmentation.
         val_samples: Validation images.
-        predict: Runs a function over samples, see ``Task.log_images``; gets the model first.
+        loading: Where decoded images are cached.
+        device: Where the model is.
+        amp: Autocast type or ``None``.
     """
 
     def __init__(
@@ -74,14 +81,18 @@ class TensorBoardLogger:
         task: Task,
         train_set: ImageDataset,
         val_samples: Samples,
-        predict: Callable[..., Iterator[Predictions]],
+        loading: LoaderSettings,
+        device: torch.device,
+        amp: torch.dtype | None,
     ) -> None:
         self.folder = folder
         self.writer: SummaryWriter | None = None  # a refused run leaves no folder behind
         self.task = task
         self.train_set = train_set
         self.val_samples = val_samples
-        self.predict = predict
+        self.loading = replace(loading, batch_size=4, workers=0)
+        self.device = device
+        self.amp = amp
 
     def __call__(self, row: dict[str, float], model: nn.Module, evaluator: Evaluator) -> None:
         """Write what is new after an epoch."""
@@ -90,9 +101,9 @@ class TensorBoardLogger:
         scalars = {f"run/{name}": value for name, value in row.items() if name != "epoch"}
         for name, value in {**scalars, **evaluator.scalars()}.items():
             self.writer.add_scalar(name, value, epoch)
-        images = self.task.log_images(
-            model, lambda *arguments: self.predict(model, *arguments), self.val_samples
-        )
+        predictor = Predictor(self.task, model, self.loading, self.device, self.amp)
+        predict = partial(predictor.run, self.val_samples)
+        images = self.task.log_images(model, self.val_samples, predict)
         for name, image in images:
             self.writer.add_image(name, np.asarray(image), epoch, dataformats="HWC")
         if epoch == 1:

@@ -30,8 +30,8 @@ from helper_functions.runtime.device import resolve_amp, resolve_device
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import FolderLock, make_folder, write_text
 from helper_functions.runtime.signals import StopRequest
-from helper_functions.tasks.base import Predictions, Task
-from helper_functions.tasks.evaluation import evaluate, predict_batches
+from helper_functions.tasks.base import Task
+from helper_functions.tasks.predictor import evaluate
 from helper_functions.training.engine import Logger, Trainer
 from helper_functions.training.flags import SaveSettings, TrainSettings
 from helper_functions.training.loggers import TensorBoardLogger, log_curves, log_to_wandb
@@ -245,15 +245,6 @@ class Run:
         few = Samples(names[:count], paths[:count], NoTargets(len(names[:count])))
         return self.loader(self.dataset(few), shared=False)
 
-    def predict(self, model: nn.Module, function: Any, samples: Samples) -> Iterator[Predictions]:
-        """Yield what a function of model and images predicts for a few samples."""
-        loader = make_loader(self.dataset(samples), batch_size=len(samples.paths), workers=0)
-        settings = self.settings
-        for _, predictions in predict_batches(
-            function, model, loader, settings.device, settings.amp
-        ):
-            yield predictions
-
     def trainer(self, model: nn.Module, stop: StopRequest) -> Trainer:
         """Return the loop over the training images, ready to fit or resume."""
         task, settings = self.task, self.settings
@@ -294,7 +285,13 @@ class Run:
         if settings.tensorboard:
             loggers.append(
                 TensorBoardLogger(
-                    output / "events", self.task, self.train_set, self.val_samples, self.predict
+                    output / "events",
+                    self.task,
+                    self.train_set,
+                    self.val_samples,
+                    settings.loading,
+                    settings.device,
+                    settings.amp,
                 )
             )
         if settings.wandb:

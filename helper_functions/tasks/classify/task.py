@@ -20,7 +20,7 @@ from helper_functions import cli
 from helper_functions.check_data.labels import label_notes
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
-from helper_functions.data.dataset import NoTargets, Samples, check_images
+from helper_functions.data.dataset import Samples, check_images
 from helper_functions.data.flags import InputSettings
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import MaskFolder
@@ -32,7 +32,7 @@ from helper_functions.results.overlays import draw_caption
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import TrainingFailed, UserError
-from helper_functions.tasks.base import Predictions, Results, Task
+from helper_functions.tasks.base import PredictImages, Predictions, Results, Task
 from helper_functions.tasks.classify import flags as classify_flags
 from helper_functions.tasks.classify import report
 from helper_functions.tasks.classify.evaluator import ClassifyEvaluator
@@ -521,14 +521,14 @@ class Classify(Task):
         )
 
     def log_images(
-        self, model: nn.Module, predict: Callable[..., Iterator[Predictions]], samples: Samples
+        self, model: nn.Module, samples: Samples, predict: PredictImages
     ) -> Iterator[tuple[str, Image.Image]]:
         """Yield what regions of some images predict, and the strongest splines of the head."""
         if not isinstance(model, VoLUNet):
             return
-        few = Samples(samples.names[:4], samples.paths[:4], NoTargets(len(samples.paths[:4])))
+        few = range(min(4, len(samples.paths)))
         maps = (m for part in predict(self.predict_regions, few) for m in region_maps(part))
-        for name, path, region_map in zip(few.names, few.paths, maps, strict=True):
+        for name, path, region_map in zip(samples.names, samples.paths, maps, strict=False):
             image = read_image(path, self.input.image_format)
             overlay = overlay_regions(image, region_map, self.classes, side=640)
             yield f"regions/{Path(name).name}", overlay

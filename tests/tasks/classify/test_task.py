@@ -18,7 +18,7 @@ from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.tasks.classify import Classify
 from helper_functions.tasks.classify.evaluator import ClassifyEvaluator
 from helper_functions.tasks.classify.flags import TrainingSettings
-from helper_functions.tasks.evaluation import evaluate
+from helper_functions.tasks.predictor import evaluate
 from models import VoLUNet, create_model
 
 CPU = torch.device("cpu")
