@@ -20,7 +20,7 @@ from helper_functions import cli
 from helper_functions.check_data.labels import label_notes
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
-from helper_functions.data.dataset import NoTargets, Samples, check_images
+from helper_functions.data.dataset import Samples, check_images
 from helper_functions.data.flags import InputSettings
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import MaskFolder
@@ -526,7 +526,7 @@ class Classify(Task):
         """Yield what regions of some images predict, and the strongest splines of the head."""
         if not isinstance(model, VoLUNet):
             return
-        few = Samples(samples.names[:4], samples.paths[:4], NoTargets(len(samples.paths[:4])))
+        few = Samples.from_paths(samples.paths[:4], names=samples.names[:4])
         maps = (m for part in predict(self.predict_regions, few) for m in region_maps(part))
         for name, path, region_map in zip(few.names, few.paths, maps, strict=True):
             image = read_image(path, self.input.image_format)
