@@ -13,8 +13,7 @@ from timm.layers import BatchNormAct2d, ConvNormAct
 from timm.models.tresnet import TResNet
 from torch import Tensor, nn
 
-DEFAULT = "default"
-INPLACE_ABN = "inplace-abn"
+DEFAULT, INPLACE_ABN = "default", "inplace-abn"
 NORMS = (DEFAULT, INPLACE_ABN)
 
 # models/README.md gives the same two. The wheel that pip keeps fits one build of PyTorch only.
@@ -25,7 +24,7 @@ BUILD_COMMANDS = (
 
 
 def _inplace_abn_layer() -> type[nn.Module]:
-    """Import the layer of the optional package."""
+    """Return the layer of the optional package."""
     try:
         from inplace_abn import InPlaceABN
     except ImportError as error:  # absent, or built for another PyTorch
@@ -39,11 +38,10 @@ def _inplace_abn_layer() -> type[nn.Module]:
 
 @torch.no_grad()
 def _converted(conv: nn.Conv2d, bn: BatchNormAct2d, layer: type[nn.Module]) -> nn.Module:
-    """Build an in-place ABN that does to the convolution's output what a batch norm does."""
+    """Return an in-place ABN that does to the convolution's output what a batch norm does."""
+    activation: dict[str, str | float] = {"activation": "identity"}
     if isinstance(bn.act, nn.LeakyReLU):
         activation = {"activation": "leaky_relu", "activation_param": bn.act.negative_slope}
-    else:
-        activation = {"activation": "identity"}
     abn = layer(bn.num_features, eps=bn.eps, momentum=bn.momentum, **activation).to(bn.weight)
     # A negative gain is out of reach, but batch norm is odd: turn the filter and the mean instead.
     sign = torch.where(bn.weight < 0, -1.0, 1.0).to(bn.weight)
@@ -80,12 +78,7 @@ def use_inplace_abn(backbone: nn.Module) -> None:
 
 
 def to_batch_norm(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Translate the state dict of a model with in-place ABN for one with ordinary batch norm.
-
-    Args:
-        state: State dict of a model whose backbone went through ``use_inplace_abn``.
-        model: The same model with ordinary batch norm.
-    """
+    """Turn the state dict of a model with in-place ABN into that of its twin with batch norm."""
     eps = {
         f"{name}.weight": module.eps
         for name, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""Loading of published weights into a backbone; the one module here that opens a file."""
+"""Weights of others for a backbone: the one module of this package that opens files."""
 
 from __future__ import annotations
 
@@ -15,27 +15,18 @@ from models.legacy import to_timm_names, unwrap
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of the tensors that were not loaded, by reason.
+    """Names of the tensors that were not copied into the backbone."""
 
-    Attributes:
-        missing: Of the backbone, not in the file: left at their initial value.
-        unused: Of the file, unknown to the backbone (such as a classifier).
-        mismatched: In both, but of different shape: left at their initial value.
-    """
-
-    missing: list[str]
-    unused: list[str]
-    mismatched: list[str]
+    missing: list[str]  # of the backbone, not in the file: left at their initial value
+    unused: list[str]  # of the file, without a place in the backbone (such as its classifier)
+    mismatched: list[str]  # in both, but of different shape: left at their initial value
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:
-    """Read a file of tensors, never running code from it.
+    """Read the outermost dictionary of a file of tensors, never running code from it.
 
     Args:
         path: ``.safetensors``, or a file of ``torch.save`` (loaded with ``weights_only=True``).
-
-    Returns:
-        The outermost dictionary of the file.
 
     Raises:
         ValueError: If the file is missing, damaged, holds more than plain data, or no dictionary.
@@ -48,7 +39,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # torch.load reports damage with half a dozen exception types.
+        # torch.load reports damage with half a dozen exception types; to a person they are one.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{path} cannot be read as plain tensors; it is damaged or holds code: {reason}"

@@ -25,33 +25,21 @@ HEADS = ("kan", "linear")
 class VoLUNetConfig:
     """Settings of what follows the backbone.
 
-    Attributes:
-        subsampling: Average the feature map to ``sub_h`` x ``sub_w`` cells before VDSM.
-        sub_h: Rows after subsampling.
-        sub_w: Columns after subsampling.
-        min_superpixels: ``h*w - min_superpixels`` edges merge; 0 turns VDSM off.
-        vdsm: Variant of VDSM: ``released``, ``corrected`` or ``nearest``.
-        head: ``kan`` is the WIC-Classifier, ``linear`` a plain layer to compare it with.
-        kan_grid_size: Intervals of the KAN head's spline grid.
-        kan_spline_order: Degree of its splines.
-        kan_grid_range: Ends of the grid.
-
     Raises:
         ValueError: For an unknown variant or head, or an impossible grid of cells.
     """
 
-    subsampling: bool = False
-    sub_h: int = 4
-    sub_w: int = 4
-    min_superpixels: int = 6
-    vdsm: str = "released"
-    head: str = "kan"
-    kan_grid_size: int = 5
-    kan_spline_order: int = 3
-    kan_grid_range: tuple[float, float] = (-1.0, 1.0)
+    subsampling: bool = False  # average the feature map to sub_h x sub_w cells before VDSM
+    sub_h: int = 4  # rows after subsampling
+    sub_w: int = 4  # columns after subsampling
+    min_superpixels: int = 6  # h*w - min_superpixels edges merge; 0 turns VDSM off
+    vdsm: str = "released"  # variant of VDSM: released, corrected or nearest
+    head: str = "kan"  # kan is the WIC-Classifier, linear a plain layer to compare it with
+    kan_grid_size: int = 5  # intervals of the KAN head's spline grid
+    kan_spline_order: int = 3  # degree of its splines
+    kan_grid_range: tuple[float, float] = (-1.0, 1.0)  # ends of the grid; checkpoints hold a list
 
     def __post_init__(self) -> None:
-        # Checkpoints hold a list.
         object.__setattr__(self, "kan_grid_range", tuple(self.kan_grid_range))
         if self.sub_h < 1 or self.sub_w < 1 or self.min_superpixels < 0:
             raise ValueError(
@@ -67,32 +55,19 @@ class VoLUNetConfig:
 
 
 class TrainingOutput(NamedTuple):
-    """Result of a forward pass in training mode.
+    """Result of a forward pass in training mode."""
 
-    Attributes:
-        logits: (B, K), of the globally pooled feature.
-        region_logits: (R, K), of every region of the batch, image after image.
-        region_weights: ``None`` if every row is a region; else (R,), 1 for a region and 0 for a row
-            of padding.
-    """
-
-    logits: Tensor
-    region_logits: Tensor
-    region_weights: Tensor | None
+    logits: Tensor  # (B, K), of the globally pooled feature
+    region_logits: Tensor  # (R, K), of every region of the batch, image after image
+    region_weights: Tensor | None  # (R,), 1 for a region, 0 for padding; None without padding
 
 
 class RegionScores(NamedTuple):
-    """Logits of images and of their regions.
+    """Logits of images and of their regions."""
 
-    Attributes:
-        logits: (B, K), of the globally pooled feature, as the forward pass gives them.
-        labels: int64 (B, h, w), the region of every cell, 0..n-1 in each image.
-        region_logits: (R, K), of every region of the batch: image after image, ascending label.
-    """
-
-    logits: Tensor
-    labels: Tensor
-    region_logits: Tensor
+    logits: Tensor  # (B, K), of the globally pooled feature, as the forward pass gives them
+    labels: Tensor  # int64 (B, h, w), the region of every cell, 0..n-1 in each image
+    region_logits: Tensor  # (R, K), of every region: image after image, ascending label
 
 
 def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
@@ -114,20 +89,12 @@ class VoLUNet(nn.Module):
     (``score_regions``), the mean feature of each region: superpixels of the (subsampled) map by
     VDSM, or every cell of the map if ``min_superpixels`` is 0 or not below the number of cells.
 
-    Args:
-        backbone: A timm model without classifier.
-        num_classes: K.
-        config: Settings of head and regions.
-
-    Attributes:
-        settings: Arguments of ``create_model`` that build the same model, as plain data.
-
     Raises:
         ValueError: If there is no class, or the spline grid is impossible.
     """
 
     architecture = "volunet"
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # arguments of ``create_model`` that build the same, as plain data
 
     def __init__(self, backbone: nn.Module, num_classes: int, config: VoLUNetConfig) -> None:
         super().__init__()
@@ -149,14 +116,7 @@ class VoLUNet(nn.Module):
         self.settings = {}
 
     def forward(self, images: Tensor) -> Tensor | TrainingOutput:
-        """Score a batch of images.
-
-        Args:
-            images: (B, 3, size, size).
-
-        Returns:
-            Evaluation mode: logits (B, K). Training mode: a ``TrainingOutput``.
-        """
+        """Score images (B, 3, size, size): logits (B, K); in training a ``TrainingOutput``."""
         if not self.training:
             scores: Tensor = self.head(self.pooled_features(images))
             return scores
@@ -193,10 +153,10 @@ class VoLUNet(nn.Module):
     def superpixels(
         self, features: Tensor, grid: tuple[int, int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Divide a feature map (B, C, H, W) into regions, each cell one if VDSM is off.
+        """Divide a feature map into regions, each cell one if VDSM is off.
 
         Args:
-            features: The map.
+            features: The map, (B, C, H, W).
             grid: Rows and columns of cells to average the map to, whatever training does; regions
                 of a grid of too few cells for VDSM are its cells.
 
@@ -220,13 +180,9 @@ class VoLUNet(nn.Module):
     def score_regions(self, images: Tensor, grid: tuple[int, int] | None = None) -> RegionScores:
         """Score images and their regions in one pass; to be called in evaluation mode.
 
-        The regions are those of the Local-NMS loss. Training gives labels for entire images only,
-        so region logits tell what the model has made of them about parts of the image.
-
-        Args:
-            images: (B, 3, size, size).
-            grid: Rows and columns of cells that the superpixels are computed on; as in training if
-                left out.
+        The regions are those of the Local-NMS loss, or of a ``grid`` as for ``superpixels``.
+        Training gives labels for entire images only, so region logits tell what the model has made
+        of them about parts of the image.
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
@@ -239,24 +195,16 @@ class VoLUNet(nn.Module):
 
     @torch.no_grad()
     def check_grid(self, image_size: int) -> tuple[int, int]:
-        """Make sure before training that the region settings fit the feature map.
-
-        Args:
-            image_size: Side of the images in pixels.
-
-        Returns:
-            Rows and columns of the feature map.
+        """Make sure that the region settings fit the feature map; return its rows and columns.
 
         Raises:
             ValueError: If the backbone refuses the size or ``min_superpixels`` does not fit.
         """
         was_training = self.training
         self.eval()
-        device = next(self.parameters()).device
+        image = torch.zeros(1, 3, image_size, image_size, device=next(self.parameters()).device)
         try:
-            features = feature_map(
-                self.backbone, torch.zeros(1, 3, image_size, image_size, device=device)
-            )
+            height, width = feature_map(self.backbone, image).shape[2:]
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
@@ -264,9 +212,7 @@ class VoLUNet(nn.Module):
             ) from error
         finally:
             self.train(was_training)
-        height, width = features.shape[2:]
-        config = self.config
-        cells = config.sub_h * config.sub_w
+        config, cells = self.config, self.config.sub_h * self.config.sub_w
         if self.uses_vdsm(height, width) and config.subsampling and config.min_superpixels > cells:
             raise ValueError(
                 f"min_superpixels is {config.min_superpixels}, but subsampling leaves only "
@@ -334,13 +280,9 @@ def create_model(
 
 
 def check_head_sizes(settings: dict[str, Any], state: dict[str, Tensor]) -> None:
-    """Compare the sizes that settings give the head with its tensors.
+    """Compare the sizes that arguments of ``create_model`` give the head with its tensors.
 
     Before anything of that size is allocated: a damaged file may ask for a billion classes.
-
-    Args:
-        settings: Arguments of ``create_model``.
-        state: State dict of the model.
 
     Raises:
         ValueError: If a size differs.

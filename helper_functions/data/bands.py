@@ -24,12 +24,11 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How images are read, for a whole run.
+    """How the images of a run are read.
 
     Attributes:
         bands: ``"paper"``: the first three, as the released code reads them. ``"rgb"``: the same,
-            but of four bands in a TIFF the fourth, second and third. Or the numbers of three bands,
-            from 1.
+            but of four bands in a TIFF 4, 2 and 3. Or the numbers of three bands, from 1.
         value_range: The values that become 0 and 255 in images of more than 8 bits; what is
             outside becomes 0 or 255. ``None``: the range of the type.
     """
@@ -63,20 +62,14 @@ def parse_bands(words: list[str] | None) -> str | tuple[int, int, int]:
 
 
 def choose_bands(values: npt.NDArray[Any], image_format: ImageFormat) -> npt.NDArray[Any]:
-    """Return red, green and blue of an image.
+    """Return red, green and blue of an image, (h, w, bands) -> (h, w, 3).
 
-    Args:
-        values: (h, w, bands). One or two bands are gray, and gray with transparency.
-        image_format: Which bands to take.
-
-    Returns:
-        (h, w, 3).
+    One or two bands are gray, and gray with transparency.
 
     Raises:
         FormatError: If the image lacks a band, or ``rgb`` does not cover so many.
     """
-    count = values.shape[2]
-    chosen = image_format.numbers
+    count, chosen = values.shape[2], image_format.numbers
     if chosen is None:
         if image_format.bands == RGB and count > 4:
             raise FormatError(
@@ -117,35 +110,20 @@ def to_eight_bits(
     if value_range is not None:
         low, high = value_range
         share = (values.astype(np.float64) - low) / (high - low)
-        scaled: npt.NDArray[np.uint8] = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
-        return scaled
+        return np.asarray(np.rint(np.clip(share, 0, 1) * 255), np.uint8)
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
-    if floating:
-        return _from_floats(values)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         white = 2 ** (bits or 8 * values.dtype.itemsize) - 1
         levels = (values.astype(np.uint32) * 510 + white) // (2 * white)
         return np.asarray(levels, np.uint8)
-    return _from_integers(values)
-
-
-def _from_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
+    low, high, white = values.min().item(), values.max().item(), 255 if floating else 65535
+    if low < 0 or high > white:
+        type_name = "floating-point" if floating else f"{8 * values.dtype.itemsize}-bit"
         raise FormatError(
-            f"its {8 * values.dtype.itemsize}-bit values run from {low} to {high}, outside 0 to "
-            f"65535; give the values of black and white by --value-range"
+            f"its {type_name} values run from {low:.7g} to {high:.7g}, outside 0 to {white}; give "
+            f"the values of black and white by --value-range"
         )
+    if floating:
+        return np.asarray(np.rint(values * (255 if high <= 1 else 1)), np.uint8)
     return to_eight_bits(values.astype(np.uint16 if high > 255 else np.uint8))
-
-
-def _from_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 255:
-        raise FormatError(
-            f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255; give the "
-            f"values of black and white by --value-range"
-        )
-    scaled: npt.NDArray[np.uint8] = np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
-    return scaled

@@ -35,22 +35,15 @@ KEEP_FREE_SHARE = 0.05
 
 
 def open_cache(folder: Path | None) -> ImageCache | None:
-    """Open the cache of ``--cache-dir``; ``None`` without one.
-
-    Raises:
-        UserError: If the folder cannot be made or written to.
-    """
+    """Open the cache of ``--cache-dir``; ``None`` without one."""
     return None if folder is None else ImageCache(folder)
 
 
 class ImageCache:
-    """Reads images through a folder; for any number of processes at once.
+    """Reads images through a folder, created if need be; for any number of processes at once.
 
     An entry belongs to the path of its source, the source's size and modification time, and
     everything that decides its pixels.
-
-    Args:
-        folder: Where the entries are; created if need be.
 
     Raises:
         UserError: If the folder cannot be made or written to.
@@ -80,12 +73,10 @@ class ImageCache:
             ImageError: As ``read_image`` does.
         """
         entry = self._entry(path, f"{resize} {image_format}")
-        stored = _load(entry) if entry is not None else None
-        if stored is not None:
+        if entry is not None and (stored := _load(entry)) is not None:
             return stored
         image = read_image(path, image_format)
-        size = image.height, image.width
-        image = resize(image)
+        size, image = (image.height, image.width), resize(image)
         if entry is not None and self._storing.value:
             self._store(entry, image, size)
         return image, size
@@ -107,8 +98,7 @@ class ImageCache:
         try:
             disk = shutil.disk_usage(self.folder)
             if disk.free < min(KEEP_FREE_BYTES, KEEP_FREE_SHARE * disk.total):
-                self._stop("the disk is nearly full, and checkpoints need what is left")
-                return
+                return self._stop("the disk is nearly full, and checkpoints need what is left")
             entry.parent.mkdir(parents=True, exist_ok=True)
             # Unsynced: syncing takes longer than decoding.
             write_atomically(entry, lambda file: file.write(content), sync=False)

@@ -32,43 +32,23 @@ from helper_functions.data.workers import keep_freed_memory, start_worker
 from helper_functions.runtime.errors import UserError
 
 
-class NoTargets(Sequence[Target]):
-    """Targets of images that have none."""
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> None:  # type: ignore[override]
-        return None
-
-
 class Samples(NamedTuple):
-    """Images with their targets, for every data set and task; three sequences of one length.
+    """Images with their targets, for every data set and task; three sequences of one length."""
 
-    Attributes:
-        names: What messages and results call the images.
-        paths: Their files.
-        targets: One an image; may be made on demand.
-    """
-
-    names: list[str]
+    names: list[str]  # what messages and results call the images
     paths: list[Path]
-    targets: Sequence[Target]
+    targets: Sequence[Target]  # may be made on demand
 
     @classmethod
     def from_paths(
         cls,
-        paths: Sequence[Path],
+        paths: list[Path],
         targets: Sequence[Target] | None = None,
-        *,
-        names: Sequence[str] | None = None,
+        names: list[str] | None = None,
     ) -> Samples:
         """Return samples named as their files and without targets, unless these are given."""
         names = [path.name for path in paths] if names is None else names
-        return cls(list(names), list(paths), NoTargets(len(paths)) if targets is None else targets)
+        return cls(list(names), list(paths), [None] * len(paths) if targets is None else targets)
 
 
 @dataclass(frozen=True)
@@ -83,20 +63,12 @@ class Item:
 
 @dataclass(eq=False)
 class ImageDataset(Dataset["Item | ImageError"]):
-    """Transformed images with targets.
-
-    Args:
-        samples: Where the images and targets come from.
-        transform: Called with the image, the target and a random generator of its own.
-        seed: Seed of the run.
-        cache: Where decoded images are looked up first.
-        image_format: How raw values become red, green and blue.
-    """
+    """Transformed images with targets."""
 
     samples: Samples
-    transform: Transform
-    seed: int = 0
-    cache: ImageCache | None = None
+    transform: Transform  # called with the image, the target and a random generator of its own
+    seed: int = 0  # of the run
+    cache: ImageCache | None = None  # where decoded images are looked up first
     image_format: ImageFormat = DEFAULT
 
     def __len__(self) -> int:
@@ -134,34 +106,22 @@ class Batch(NamedTuple):
 
     Images of different sizes are padded at the right and bottom to the largest: with 0, masks with
     255. A batch of unreadable images alone has B = 0 and no targets.
-
-    Attributes:
-        images: (B, 3, H, W), uint8 out of a loader and float32 after ``to``.
-        targets: (B, ...) where all are tensors of one shape and no points; else a list of B;
-            ``None`` if no image has one.
-        failures: Sentences.
-        files: Names of the B images.
-        sizes: Height and width of the B images before padding.
-        indices: Positions of the B images in the samples.
-        failed_indices: Positions of the images in ``failures``.
-        normalize: Makes floats of the images.
     """
 
-    images: Tensor
-    targets: Tensor | list[Target] | None
-    failures: list[str]
-    files: list[str]
-    sizes: list[tuple[int, int]]
-    indices: list[int]
-    failed_indices: list[int]
+    images: Tensor  # (B, 3, H, W), uint8 out of a loader and float32 after ``to``
+    targets: Tensor | list[Target] | None  # stacked by ``stack_targets``; None if no image has one
+    failures: list[str]  # sentences
+    files: list[str]  # names of the B images
+    sizes: list[tuple[int, int]]  # height and width of the B images before padding
+    indices: list[int]  # positions of the B images in the samples
+    failed_indices: list[int]  # positions of the images in ``failures``
     normalize: Normalize = Normalize()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device, ready for the model; floats are not normalized again."""
-        images = to_device(self.images, device)
+        images, targets = to_device(self.images, device), self.targets
         if images.dtype == torch.uint8:
             images = self.normalize(images)
-        targets = self.targets
         if isinstance(targets, Tensor):
             targets = to_device(targets, device)
         elif targets is not None:
@@ -177,20 +137,18 @@ def collate(items: Sequence[Item | ImageError], normalize: Normalize) -> Batch:
     height, width = (max(sides) for sides in zip(*sizes, strict=True)) if good else (0, 0)
     images = [_pad(item.image, height, width, 0) for item in good]
     targets = [
-        _pad(item.target, height, width, IGNORE)
-        if item.target is not None and is_mask(item.target)
-        else item.target
+        _pad(item.target, height, width, IGNORE) if is_mask(item.target) else item.target
         for item in good
     ]
     return Batch(
-        torch.stack(images) if images else torch.zeros(0, 3, 0, 0, dtype=torch.uint8),
-        stack_targets(targets),
-        [str(error) for error in errors],
-        [item.file for item in good],
-        sizes,
-        [item.index for item in good],
-        [error.index for error in errors],
-        normalize,
+        images=torch.stack(images) if images else torch.zeros(0, 3, 0, 0, dtype=torch.uint8),
+        targets=stack_targets(targets),
+        failures=[str(error) for error in errors],
+        files=[item.file for item in good],
+        sizes=sizes,
+        indices=[item.index for item in good],
+        failed_indices=[error.index for error in errors],
+        normalize=normalize,
     )
 
 
@@ -262,11 +220,11 @@ def check_images(
     unreadable_allowed: int = 0,
     img_dir: Path | None = None,
 ) -> None:
-    """Read the headers of all images and decode one, before anything runs.
+    """Read the headers of all images and decode the first, before anything runs.
 
     Args:
         samples: The images.
-        image_format: How they will be read; the first image shows whether that makes sense.
+        image_format: How they will be read.
         source: What lists the images, for messages: "the split train in splits.csv".
         lines: Line of each image in that file.
         unreadable_allowed: How many may be missing or unreadable.

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import imagecodecs
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
-from tqdm import tqdm
 
-from helper_functions.data.bands import FormatError, ImageFormat, to_eight_bits
-from helper_functions.data.tiff import check_tiff, is_faithful, is_tiff, read_tiff
+from helper_functions.data.bands import FormatError, ImageFormat, choose_bands, to_eight_bits
+from helper_functions.data.tiff import is_faithful, is_tiff, open_page, read_tiff
 from helper_functions.runtime.errors import UserError
 
 IMAGE_EXTENSIONS = frozenset(
-    (
-        *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    )
+    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
+    + (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
-
-# EXIF orientation (CIPA DC-008, tag 0x0112) -> what brings the image upright; 1 is upright.
-_TRANSPOSITIONS: dict[object, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 # What Pillow may tell of a PNG whose pixels are shown as they are; not among it: transparency,
 # animation, and EXIF or text, where an orientation may be.
@@ -44,15 +29,9 @@ _PLAIN_PNG_INFO = frozenset(("gamma", "chromaticity", "srgb", "icc_profile", "dp
 
 
 class ImageError(Exception):
-    """An image file that cannot be read.
+    """An image file that cannot be read; the reason is a clause without a full stop."""
 
-    Attributes:
-        path: The file.
-        reason: Why it cannot be read, a clause without a full stop.
-        index: Position among the samples of a data set, which sets it.
-    """
-
-    index: int = -1
+    index: int = -1  # position among the samples of a data set, which sets it
 
     def __init__(self, path: Path, reason: str) -> None:
         # Both go to Exception.args, which is what pickle rebuilds the error from.
@@ -71,16 +50,8 @@ def read_image(path: Path, image_format: ImageFormat = DEFAULT) -> Image.Image:
     """Decode an image file of any mode to 8-bit RGB, upright by its EXIF orientation.
 
     Of an animation the first frame is read. Transparency is dropped without blending: the color
-    stored under transparent pixels is kept, as the released code's `convert("RGB")` does. Values of
-    more than 8 bits are scaled, see `bands.to_eight_bits`; but of color PNGs with 16 bits the
-    upper 8 are taken.
-
-    Args:
-        path: The file.
-        image_format: Which bands to take, and which values are black and white.
-
-    Returns:
-        The image in mode RGB, width and height as displayed.
+    under transparent pixels is kept, as by the released code. Values of more than 8 bits are scaled
+    by `bands.to_eight_bits`; of color PNGs with 16 bits the upper 8 are taken.
 
     Raises:
         ImageError: The file is missing, a directory, empty, truncated, not an image or so large
@@ -106,37 +77,16 @@ def image_problem(path: Path) -> ImageError | None:
                 with Image.open(file):
                     return None
             except UnidentifiedImageError:
-                file.seek(0)
                 if not is_tiff(file):
                     raise
-                check_tiff(file)
-                return None
+                with open_page(file):
+                    return None
     except Exception as error:
         return ImageError(path, _reason(error))
 
 
-def decode_problems(
-    paths: Sequence[Path], image_format: ImageFormat = DEFAULT
-) -> list[ImageError | None]:
-    """Decode every file and return what keeps each from being read."""
-    problems: list[ImageError | None] = []
-    for path in tqdm(paths, desc="decoding", disable=None, leave=False):
-        try:
-            read_image(path, image_format)
-            problems.append(None)
-        except ImageError as error:
-            problems.append(error)
-    return problems
-
-
 def find_images(folder: Path) -> list[Path]:
-    """List the image files under a folder by extension, recursively.
-
-    Args:
-        folder: Where to search; hidden files and folders below it are skipped.
-
-    Returns:
-        The paths, sorted, each starting with `folder`.
+    """List the image files under a folder by extension, sorted; skip hidden files and folders.
 
     Raises:
         UserError: If `folder` is not a folder or holds no image.
@@ -165,30 +115,27 @@ def _decode(path: Path, image_format: ImageFormat) -> Image.Image:
             raise ImageError(path, "it is empty (0 bytes)")
         try:
             with Image.open(file) as image:
-                plain = _decode_plain_png(image, file)
-                if plain is not None:
-                    return _order_bands(plain, image_format)
-                if is_faithful(image, image_format):
+                rgb = _decode_plain_png(image, file)
+                if rgb is None and is_faithful(image, image_format):
                     rgb = _decode_by_pillow(image, image_format)
-                    return _turn_upright(_order_bands(rgb, image_format), _orientation(image))
+                if rgb is not None and image_format.numbers is not None:
+                    return Image.fromarray(choose_bands(np.asarray(rgb), image_format))
+                if rgb is not None:
+                    return rgb
         except UnidentifiedImageError:
-            file.seek(0)
             if not is_tiff(file):
                 raise
-        file.seek(0)
-        return _turn_upright(*read_tiff(file, image_format))
+        raw = read_tiff(file, image_format)
+        _turn_upright(raw)
+        return raw
 
 
 def _decode_plain_png(image: Image.Image, file: IO[bytes]) -> Image.Image | None:
     """Decode a PNG of three bands of 8 bits in about half the time that Pillow takes.
 
-    Args:
-        image: What Pillow has opened; nothing is decoded yet.
-        file: Its file; the position is restored.
-
     Returns:
         ``None`` if it is something else, may be turned by metadata, or is damaged: Pillow reads it
-        then, or tells what is wrong.
+        then, or tells what is wrong. The position in the file is restored.
     """
     if not isinstance(image, PngImageFile) or image.tile[0].args != "RGB":
         return None
@@ -209,39 +156,21 @@ def _decode_plain_png(image: Image.Image, file: IO[bytes]) -> Image.Image | None
 
 
 def _decode_by_pillow(image: Image.Image, image_format: ImageFormat) -> Image.Image:
-    """Decode an opened image and convert it to RGB."""
+    """Decode an opened image, turn it upright and convert it to RGB."""
     image.load()
     # Else Pillow carries the transparent color along to RGB, with a warning for palettes.
     image.info.pop("transparency", None)
+    _turn_upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # More than 8 bits, which Pillow's own convert would clip at 255.
-        values = to_eight_bits(np.asarray(image), image_format.value_range)
-        image = Image.fromarray(values)
+        image = Image.fromarray(to_eight_bits(np.asarray(image), image_format.value_range))
     return image.convert("RGB")
 
 
-def _order_bands(rgb: Image.Image, image_format: ImageFormat) -> Image.Image:
-    """Put the bands into the order that is asked for."""
-    if image_format.numbers is None:
-        return rgb
-    if max(image_format.numbers) > 3:
-        raise FormatError(f"it has 3 bands, so there is no {max(image_format.numbers)}")
-    bands = rgb.split()
-    return Image.merge("RGB", [bands[number - 1] for number in image_format.numbers])
-
-
-def _orientation(image: Image.Image) -> object:
-    """EXIF orientation: an integer 1..8 unless the camera erred; 1 if the EXIF block is damaged."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (SyntaxError, struct.error):  # A good image is no worse for bad metadata.
-        return 1
-
-
-def _turn_upright(image: Image.Image, orientation: object) -> Image.Image:
-    """Undo the camera's orientation; one that EXIF does not define counts as upright."""
-    method = _TRANSPOSITIONS.get(orientation)
-    return image if method is None else image.transpose(method)
+def _turn_upright(image: Image.Image) -> None:
+    """Undo the camera's orientation; a good image is no worse for bad metadata."""
+    with contextlib.suppress(SyntaxError, struct.error):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _reason(error: Exception) -> str:

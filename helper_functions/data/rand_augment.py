@@ -28,12 +28,9 @@ def rand_augment(image: Image.Image, rng: random.Random, operations: int = 2) ->
     """Apply random operations of the policy, each with probability 0.5.
 
     Args:
-        image: An RGB image; left as it is.
+        image: An RGB image; left as it is, and returned itself if no operation is applied.
         rng: Source of all draws; operation and magnitude index (1..9) are both uniform.
         operations: How many operations are drawn, independently.
-
-    Returns:
-        The augmented image; ``image`` itself if no operation was applied.
     """
     for _ in range(operations):
         name, index = rng.choice(NAMES), rng.randrange(1, 10)

@@ -24,33 +24,22 @@ class EpochSampler(Sampler[Key]):
 
     With weights, an epoch still has N images, but image i is expected in it
     q_i = N * w_i / sum(w) times, see ``systematic_sample``.
-
-    Args:
-        length: Images in the data set.
-        shuffle: Random order, another one each epoch.
-        batch_size: Images of a batch, over all processes.
-        seed: Seed of the run.
-        rank: Rank of this process.
-        processes: How many there are.
-        weights: (N,), how often to show each image in relation to the others, with ``shuffle``;
-            ``None``: each once.
     """
 
-    length: int
+    length: int  # N, images in the data set
     _: KW_ONLY
-    shuffle: bool
-    batch_size: int = 1
+    shuffle: bool  # a random order, another one each epoch
+    batch_size: int = 1  # over all processes
     seed: int = 0
     rank: int = 0
     processes: int = 1
-    weights: npt.NDArray[np.float64] | None = None
+    weights: npt.NDArray[np.float64] | None = None  # (N,), with ``shuffle``
     epoch: int = field(default=0, init=False)
     start: int = field(default=0, init=False)
 
     def set_position(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch, and how many of its images to leave out at the beginning."""
-        self.epoch = epoch
-        self.start = start
+        self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[Key]:
         order = self._order()

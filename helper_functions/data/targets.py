@@ -10,6 +10,8 @@ A target is one of
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -18,42 +20,41 @@ Target = Tensor | None
 IGNORE = 255
 
 
-def is_mask(target: Target) -> bool:
+def is_mask(target: Target) -> TypeGuard[Tensor]:
     """Whether a target gives the class of every pixel."""
     return target is not None and target.dim() == 2 and not target.is_floating_point()
 
 
-def is_points(target: Target) -> bool:
+def is_points(target: Target) -> TypeGuard[Tensor]:
     """Whether a target is a list of points."""
     return target is not None and target.dim() == 2 and target.is_floating_point()
 
 
 def flip_horizontal(image: Image.Image, target: Target) -> tuple[Image.Image, Target]:
     """Mirror an image and its target left to right; both are left as they are."""
-    flipped = target
-    if target is not None and is_mask(target):
-        flipped = target.flip(1)
-    elif target is not None and is_points(target):
-        flipped = target.clone()
-        flipped[:, 0] = image.width - 1 - target[:, 0]
-    return ImageOps.mirror(image), flipped
+    if is_mask(target):
+        target = target.flip(1)
+    elif is_points(target):
+        target = target.clone()
+        target[:, 0] = image.width - 1 - target[:, 0]
+    return ImageOps.mirror(image), target
 
 
 def resize_target(target: Target, old_size: tuple[int, int], new_size: tuple[int, int]) -> Target:
     """Resize a target as its image was resized.
 
     A pixel of a resized mask has the class of the pixel at its center, so no class appears that was
-    not there. Points are scaled about the corner of the image, half a pixel from the origin.
-
-    Args:
-        target: Of the image of the old size; left as it is.
-        old_size: Height and width of the image before.
-        new_size: Height and width of the image afterwards.
+    not there. Points are scaled about the corner of the image, half a pixel from the origin. Sizes
+    are height and width; the target is left as it is.
     """
     if target is None or old_size == new_size:
         return target
     if is_mask(target):
-        rows, columns = map(_nearest, old_size, new_size)
+        # The old pixel at the center of each new one, in integers
+        rows, columns = (
+            (2 * torch.arange(new) + 1) * old // (2 * new)
+            for old, new in zip(old_size, new_size, strict=True)
+        )
         return target[rows[:, None], columns]
     if is_points(target):
         resized = target.clone()
@@ -61,8 +62,3 @@ def resize_target(target: Target, old_size: tuple[int, int], new_size: tuple[int
         resized[:, :2] = (target[:, :2] + 0.5) * scale - 0.5
         return resized
     return target
-
-
-def _nearest(old: int, new: int) -> Tensor:
-    """Index of the old pixel at the center of each new one, (new,), in whole numbers."""
-    return (2 * torch.arange(new) + 1) * old // (2 * new)

@@ -24,6 +24,8 @@ from helper_functions.data.rand_augment import paint, rand_augment
 from helper_functions.data.targets import Target, flip_horizontal, resize_target
 from helper_functions.runtime.errors import UserError
 
+Moments = Sequence[float]  # mean or standard deviation of each channel, in [0, 1]
+
 
 def fast_resize(image: Image.Image, size: int) -> Image.Image:
     """Resize an RGB image as Pillow does, to within one of the 255 levels, in a third the time.
@@ -41,16 +43,12 @@ def fast_resize(image: Image.Image, size: int) -> Image.Image:
 class Resize:
     """Bilinear resize with antialiasing to a square; an image of that size stays as it is.
 
-    Attributes:
-        side: Width and height of the output in pixels.
-        fast: By `fast_resize` instead of Pillow.
-
     Raises:
-        UserError: A side that no image can have.
+        UserError: If the side is below 1 pixel.
     """
 
-    side: int
-    fast: bool = False
+    side: int  # width and height of the output in pixels
+    fast: bool = False  # by `fast_resize` instead of Pillow
 
     def __post_init__(self) -> None:
         if self.side < 1:
@@ -87,18 +85,13 @@ def to_pixels(image: Image.Image) -> Tensor:
 class Normalize:
     """Levels 0..255 to floats in [0, 1], then (v - mean) / std by channel if these are given.
 
-    Args:
-        mean: Mean of each channel to subtract, in [0, 1]; given together with `std`. The released
-            recipe has neither.
-        std: Standard deviation of each channel to divide by.
+    The released recipe has neither.
 
     Raises:
-        UserError: A value that makes no sense.
+        UserError: If only one is given, or they are not three values, the deviations above 0.
     """
 
-    def __init__(
-        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, mean: Moments | None = None, std: Moments | None = None) -> None:
         self.moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
         if mean is None and std is None:
             return
@@ -113,11 +106,10 @@ class Normalize:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Turn uint8 (..., 3, H, W) into float32 on the same device, the same on every device."""
-        device = pixels.device
-        values = pixels.to(torch.float32).div_(_constant((255.0,), device))
+        values = pixels.to(torch.float32).div_(_constant((255.0,), pixels.device))
         if self.moments is not None:
-            mean, std = self.moments
-            values.sub_(_constant(mean, device)).div_(_constant(std, device))
+            mean, std = (_constant(moment, pixels.device) for moment in self.moments)
+            values.sub_(mean).div_(std)
         return values
 
 
@@ -143,9 +135,6 @@ def cutout(image: Image.Image, rng: random.Random, factor: float = 0.5) -> Image
         image: An RGB image; left as it is.
         rng: Source of the center and the color.
         factor: Share of each side that the box covers.
-
-    Returns:
-        The painted copy.
     """
     reach_x, reach_y = (int(factor * side + 0.5) // 2 for side in image.size)
     x, y = rng.randrange(image.width), rng.randrange(image.height)
@@ -154,15 +143,10 @@ def cutout(image: Image.Image, rng: random.Random, factor: float = 0.5) -> Image
 
 
 class Transform(Protocol):
-    """What an image and its target go through.
+    """What an image and its target go through."""
 
-    Attributes:
-        resize: The first step, which leaves an image of the right size as it is.
-        normalize: Makes floats of a batch of images.
-    """
-
-    resize: Resize
-    normalize: Normalize
+    resize: Resize  # the first step, which leaves an image of the right size as it is
+    normalize: Normalize  # makes floats of a batch of images
 
     def __call__(
         self, image: Image.Image, target: Target, rng: random.Random
@@ -174,20 +158,12 @@ class Transform(Protocol):
 class EvalTransform:
     """The validation transform: resize; no randomness; batches are normalized later.
 
-    Args:
-        image_size: Side of the output in pixels.
-        mean: As in `Normalize`.
-        std: As in `Normalize`.
-
     Raises:
-        UserError: A value that makes no sense.
+        UserError: As `Resize` and `Normalize`.
     """
 
     def __init__(
-        self,
-        image_size: int,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        self, image_size: int, mean: Moments | None = None, std: Moments | None = None
     ) -> None:
         self.resize = Resize(image_size)
         self.normalize = Normalize(mean, std)
@@ -198,7 +174,7 @@ class EvalTransform:
         target: Target = None,
         rng: random.Random | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, Target]:
-        """Return uint8 (3, image_size, image_size) and the target that fits; `rng` is not used."""
+        """Return uint8 (3, image_size, image_size) and the target that fits."""
         image, target = resize_both(self.resize, image, target)
         return to_pixels(image), target
 
@@ -206,25 +182,18 @@ class EvalTransform:
 class TrainTransform:
     """The training transform: resize, [flip], Cutout, RandAugment; batches are normalized later.
 
-    Cutout and RandAugment change the image only.
-
-    Args:
-        image_size: Side of the output in pixels.
-        mean: As in `Normalize`.
-        std: As in `Normalize`.
-        cutout_factor: Share of each side that Cutout's box covers; 0 turns Cutout off.
-        rand_augment: Whether RandAugment is applied.
-        horizontal_flip: Whether half of the images are mirrored; not in the released recipe.
+    Cutout (with the share of each side that its box covers; 0 is off) and RandAugment change the
+    image only. The flip mirrors half of the images; it is not in the released recipe.
 
     Raises:
-        UserError: A value that makes no sense.
+        UserError: As `Resize` and `Normalize`, or if the Cutout factor is outside 0..1.
     """
 
     def __init__(
         self,
         image_size: int,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Moments | None = None,
+        std: Moments | None = None,
         cutout_factor: float = 0.5,
         rand_augment: bool = True,
         horizontal_flip: bool = False,

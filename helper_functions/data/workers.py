@@ -16,8 +16,7 @@ import torch
 # to a worker that is about to end.
 LOST_WORKERS = (RuntimeError, EOFError, OSError)
 
-# Parameters of mallopt(3).
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # parameters of mallopt(3)
 
 
 def start_worker(_worker: int) -> None:
@@ -33,11 +32,7 @@ def start_worker(_worker: int) -> None:
 
 
 def report_error(
-    error_type: type[BaseException],
-    error: BaseException,
-    trace: TracebackType | None,
-    *,
-    parent: int,
+    error_type: type[BaseException], error: BaseException, trace: TracebackType | None, parent: int
 ) -> None:
     """Print an error of a worker's thread, unless nobody is left to hand batches to.
 

@@ -1,10 +1,10 @@
 """Reliability of probabilities, and temperature scaling.
 
-Shapes: ``N`` images, ``K`` classes. Scores are probabilities in float32, as the model gives them. A
-temperature T turns a probability p = sigmoid(z) into sigmoid(z / T): above 1 the scores move
-towards 0.5, below 1 away from it. The order of a class's scores stays as it is, and so do its
-average precision and its best F1. Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of
-Modern Neural Networks" (ICML 2017), section 4.2, here with the binary cross-entropy of all labels.
+Targets (0 or 1) and scores (probabilities in float32, as the model gives them) are (N, K) of N
+images and K classes. A temperature T turns a probability p = sigmoid(z) into sigmoid(z / T): above
+1 the scores move towards 0.5, below 1 away from it. The order of a class's scores stays as it is,
+and so do its average precision and its best F1. Source: Guo et al., "On Calibration of Modern
+Neural Networks" (ICML 2017), section 4.2, here with the binary cross-entropy of all labels.
 
 Logits are computed from the probabilities. Where float32 has rounded those to 0 or 1, the logit is
 -104 or 17.3, the last ones that float32 can distinguish.
@@ -31,11 +31,7 @@ _BLOCK = 1 << 20  # labels in float64 at a time
 
 
 def logits_of(scores: npt.NDArray[np.floating]) -> FloatArray:
-    """Compute the logits of probabilities, float64 of the same shape: ``log(p / (1 - p))``.
-
-    >>> logits_of(np.array([0.5], np.float32))
-    array([0.])
-    """
+    """Compute the logits of probabilities, float64 of the same shape: ``log(p / (1 - p))``."""
     p = np.clip(scores.astype(np.float64), _SMALLEST, _LARGEST)
     return np.log(p) - np.log1p(-p)
 
@@ -58,10 +54,6 @@ def fit_temperature(targets: TargetArray, scores: ScoreArray) -> float:
     """Find the temperature with the least binary cross-entropy of all labels.
 
     The cross-entropy is convex in 1 / T, so its derivative has one zero at most.
-
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K) probabilities.
 
     Returns:
         A number from ``MIN_TEMPERATURE`` to ``MAX_TEMPERATURE``; one of these where the minimum
@@ -91,17 +83,11 @@ def fit_temperature(targets: TargetArray, scores: ScoreArray) -> float:
 
 
 class Reliability(NamedTuple):
-    """Labels in bins of equal width by their score.
+    """Labels in bins of equal width by their score; arrays (bins,), 0 in an empty bin."""
 
-    Attributes:
-        counts: (bins,) labels in each bin.
-        scores: (bins,) their mean score; 0 in an empty bin.
-        frequencies: (bins,) the share of them that is true; 0 in an empty bin.
-    """
-
-    counts: npt.NDArray[np.int64]
-    scores: FloatArray
-    frequencies: FloatArray
+    counts: npt.NDArray[np.int64]  # labels in each bin
+    scores: FloatArray  # their mean score
+    frequencies: FloatArray  # the share of them that is true
 
     @property
     def error(self) -> float:
@@ -113,10 +99,7 @@ class Reliability(NamedTuple):
 def reliability(targets: TargetArray, scores: ScoreArray, bins: int = 15) -> Reliability:
     """Compute how often labels of about the same score are true, over all images and classes.
 
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K) probabilities.
-        bins: Bins between 0 and 1. A bin holds its lower border; the last one also holds 1.
+    A bin holds its lower border; the last one also holds 1.
 
     >>> scores = np.array([[0.25, 0.25, 0.75, 0.75]], np.float32)
     >>> reliability(np.array([[0, 1, 1, 1]], np.uint8), scores, bins=2).error

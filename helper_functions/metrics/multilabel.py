@@ -1,8 +1,8 @@
 """Multi-label metrics: average precision, precision, recall and F1, as the paper reports them.
 
-Shapes: ``N`` images, ``K`` classes. Targets are 0 or 1. Scores are probabilities and are compared
-in float32, whatever their type. Arrays, CPU tensors of PyTorch and lists are accepted. Percentages
-run from 0 to 100.
+Shapes: targets and scores (N, K) of N images and K classes. Targets are 0 or 1. Scores are
+probabilities and are compared in float32, whatever their type. Arrays, CPU tensors of PyTorch and
+lists are accepted. Percentages run from 0 to 100.
 
 No result is not-a-number. Where a metric is undefined, it has this value:
 
@@ -55,7 +55,7 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
         A number from 0 to 1; 0 without positives.
 
     Raises:
-        ValueError: If the input is wrong (see the module's description).
+        ValueError: If the input is wrong.
 
     >>> round(average_precision([0.9, 0.8, 0.7], [1, 0, 1]), 4)
     0.8333
@@ -67,15 +67,11 @@ def average_precision(scores: npt.ArrayLike, targets: npt.ArrayLike) -> float:
 def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
     """Compute `average_precision` of every class.
 
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K).
-
     Returns:
         (K,) numbers from 0 to 1; 0 for a class without positives.
 
     Raises:
-        ValueError: If the input is wrong (see the module's description).
+        ValueError: If the input is wrong.
 
     >>> average_precision_per_class([[1, 0], [0, 0], [1, 0]], [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     array([0.83333333, 0.        ])
@@ -85,17 +81,10 @@ def average_precision_per_class(targets: npt.ArrayLike, scores: npt.ArrayLike) -
 
 
 def mean_average_precision(targets: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """Compute the mean of `average_precision` over all classes; absent classes count as 0.
-
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K).
-
-    Returns:
-        A percentage.
+    """Compute the mean of `average_precision` over all classes in percent; absent ones count as 0.
 
     Raises:
-        ValueError: If the input is wrong (see the module's description).
+        ValueError: If the input is wrong.
 
     >>> round(mean_average_precision([[1, 0], [0, 1]], [[0.9, 0.4], [0.1, 0.3]]), 4)
     75.0
@@ -106,15 +95,10 @@ def mean_average_precision(targets: npt.ArrayLike, scores: npt.ArrayLike) -> flo
 def precision_recall_f1(
     targets: npt.ArrayLike, scores: npt.ArrayLike, threshold: npt.ArrayLike = 0.5
 ) -> dict[str, float]:
-    """Compute precision, recall and F1 of the decisions ``score > threshold``.
+    """Compute precision, recall and F1 of the decisions ``score > threshold``, a number or (K,).
 
     Per class: ``precision = tp / predicted``, ``recall = tp / support`` and
     ``F1 = 2 tp / (predicted + support)``, their harmonic mean; 0 where a denominator is 0.
-
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K).
-        threshold: One number, or (K,) one a class. A score equal to it is not predicted.
 
     Returns:
         Percentages. ``P_C, R_C, F_C``: means of the per-class values (macro; ``F_C`` is the F1 of
@@ -122,7 +106,7 @@ def precision_recall_f1(
         ``CF1 = 2 P_C R_C / (P_C + R_C)``: the per-class F1 of most multi-label literature.
 
     Raises:
-        ValueError: If the input is wrong (see the module's description).
+        ValueError: If the input is wrong.
 
     >>> precision_recall_f1([[1, 0], [1, 1]], [[0.9, 0.8], [0.2, 0.7]])["P_C"]
     75.0
@@ -134,12 +118,7 @@ def precision_recall_f1(
 def multilabel_metrics(
     targets: npt.ArrayLike, scores: npt.ArrayLike, threshold: npt.ArrayLike = 0.5
 ) -> tuple[dict[str, Any], Table]:
-    """Compute every metric of a labelled set; each class is ranked only once.
-
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K).
-        threshold: One number, or (K,) one a class.
+    """Compute every metric of a labelled set; the threshold is one number, or (K,) one a class.
 
     Returns:
         The metrics of the set, in types that JSON can hold, and a table of the classes.
@@ -157,7 +136,7 @@ def multilabel_metrics(
         ``precision``, ``recall`` and ``F1`` (percent, float64).
 
     Raises:
-        ValueError: If the input is wrong (see the module's description).
+        ValueError: If the input is wrong.
 
     >>> metrics, table = multilabel_metrics([[1, 0], [1, 1]], [[0.9, 0.8], [0.2, 0.7]])
     >>> round(metrics["F_O"], 2), table["recall"].tolist()
@@ -178,14 +157,14 @@ def multilabel_metrics(
     # Count decisions
     counts = _count_decisions(target_array, score_array, thresholds)
     _, predicted, support = counts
-    precision, recall, f1 = _rates(counts)
+    rates = dict(zip(("precision", "recall", "F1"), _rates(counts), strict=True))
     present = support > 0
     metrics = {
         "mAP": _mean_percent(ap),
         "mAP_present": _mean_percent(ap[present]),
         "mAP_sklearn": _mean_percent(tie_aware_ap[present]),
         **_summarize(counts),
-        "weighted_F1": float(support @ f1 / max(support.sum(), 1)),
+        "weighted_F1": float(support @ rates["F1"] / max(support.sum(), 1)),
         **image_metrics(target_array, score_array, thresholds),
         "threshold": np.asarray(threshold, dtype=np.float64).tolist(),
         "num_images": len(target_array),
@@ -193,15 +172,7 @@ def multilabel_metrics(
         "nothing_predicted": not predicted.any(),
         "per_class_AP": (100 * ap).tolist(),
     }
-    table = {
-        "support": support,
-        "AP": 100 * ap,
-        "precision": precision,
-        "recall": recall,
-        "F1": f1,
-        "predicted": predicted,
-    }
-    return metrics, table
+    return metrics, {"support": support, "AP": 100 * ap, **rates, "predicted": predicted}
 
 
 def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[str, float]:
@@ -215,11 +186,6 @@ def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[st
     score. Within a class all scores are then equal, whatever the frequency, so by scikit-learn's
     definition, which handles ties, the value is the mean share of positives. Absent classes count
     as 0.
-
-    Args:
-        targets: (N, K) 0 or 1.
-        draws: How many random rankings to average.
-        seed: Of the random numbers; equal seeds give equal results.
 
     Returns:
         ``chance_mAP`` and ``frequency_mAP``, in percent.
@@ -242,10 +208,8 @@ def baselines(targets: npt.ArrayLike, draws: int = 20, seed: int = 0) -> dict[st
         for draw in range(draws):
             ranks = generator.choice(num_images, size=positives, replace=False, shuffle=False) + 1
             ap[draw, k] = _average_precision(np.sort(ranks))
-    return {
-        "chance_mAP": _mean_percent(ap),
-        "frequency_mAP": _mean_percent(support / num_images),
-    }
+    frequencies = support / num_images
+    return {"chance_mAP": _mean_percent(ap), "frequency_mAP": _mean_percent(frequencies)}
 
 
 def _check(
@@ -267,15 +231,13 @@ def _check(
 
 def _check_targets(targets: npt.NDArray[Any], ndim: int) -> None:
     """Raise `ValueError` unless the targets are 0 or 1 and at least one."""
+    shape = targets.shape
     if targets.ndim != ndim:
         expected = "(images,)" if ndim == 1 else "(images, classes)"
-        raise ValueError(
-            f"Targets and scores must have shape {expected}, but they have {targets.shape}."
-        )
+        raise ValueError(f"Targets and scores must have shape {expected}, but they have {shape}.")
     if targets.size == 0:
         raise ValueError(
-            f"At least one image and one class are needed, but the targets have shape "
-            f"{targets.shape}."
+            f"At least one image and one class are needed, but the targets have shape {shape}."
         )
     _check_values(targets, lambda block: (block == 0) | (block == 1), "Every target must be 0 or 1")
 
@@ -336,11 +298,8 @@ def _average_precision(ranks: CountArray) -> float:
 def _tie_aware_average_precision(ranks: CountArray, ranked_scores: ScoreArray) -> float:
     """scikit-learn's average precision of a class; 0 without positives.
 
-    Mean over the positives of the precision of "score at least as high as this one's".
-
-    Args:
-        ranks: (P,) of the positives, ascending from 1.
-        ranked_scores: (N,) of all images, descending.
+    Mean over the positives of the precision of "score at least as high as this one's"; from the
+    ascending ranks (P,) of the positives and the descending scores (N,) of all images.
     """
     if not len(ranks):
         return 0.0

@@ -14,15 +14,12 @@ import numpy.typing as npt
 
 from helper_functions.metrics.ranks import top_classes
 
-_FEW = 5
-_MANY = 20
+_FEW, _MANY = 5, 20
 _SCORES_PER_BLOCK = 2**18  # 1 MiB of scores
 
 
 def image_metrics(
-    targets: npt.NDArray[Any],
-    scores: npt.NDArray[np.float32],
-    thresholds: npt.NDArray[np.float32],
+    targets: npt.NDArray[Any], scores: npt.NDArray[np.float32], thresholds: npt.NDArray[np.float32]
 ) -> dict[str, float]:
     """Compute means over the images, in percent.
 

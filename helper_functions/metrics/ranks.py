@@ -43,12 +43,7 @@ def descending_order(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 def top_classes(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
     """Return the highest scored classes of images, best first; of equal scores the lower index.
 
-    Args:
-        scores: (N, K), finite.
-        count: How many; all K if there are fewer.
-
-    Returns:
-        Class indices (N, min(count, K)).
+    Finite scores (N, K) give class indices (N, min(count, K)).
 
     >>> top_classes(np.array([[0.1, 0.9, 0.5]], np.float32), 2).tolist()
     [[1, 2]]

@@ -15,12 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from helper_functions.metrics.calibration import (
-    ScoreArray,
-    TargetArray,
-    fit_temperature,
-    scale_scores,
-)
+from helper_functions.metrics import calibration
+from helper_functions.metrics.calibration import ScoreArray, TargetArray
 from helper_functions.metrics.ranks import descending_order
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_text
@@ -31,15 +27,10 @@ _ADVICE = "give a thresholds.json that val.py wrote with --tune-thresholds or --
 
 
 class Rule(NamedTuple):
-    """What a threshold is tuned for.
+    """What a threshold is tuned for."""
 
-    Attributes:
-        name: ``f1``, or ``precision``: the highest recall at a precision of ``floor`` or more.
-        floor: From 0 to 1; of no meaning for ``f1``.
-    """
-
-    name: str
-    floor: float = 0.0
+    name: str  # ``f1``, or ``precision``: the highest recall at a precision of ``floor`` or more
+    floor: float = 0.0  # from 0 to 1; of no meaning for ``f1``
 
     def __str__(self) -> str:
         return self.name if self.name == "f1" else f"{self.name}={self.floor:g}"
@@ -109,14 +100,7 @@ def best_threshold(
 def tune_thresholds(
     targets: TargetArray, scores: ScoreArray, rule: Rule, fallback: float
 ) -> list[float]:
-    """Find the best threshold of every class by `best_threshold`.
-
-    Args:
-        targets: (N, K) 0 or 1.
-        scores: (N, K) probabilities.
-        rule: What counts.
-        fallback: For classes that no image shows.
-    """
+    """Find the threshold of every class by `best_threshold`; targets and scores are (N, K)."""
     columns = zip(targets.T == 1, scores.T, strict=True)
     return [
         best_threshold(positives, np.ascontiguousarray(column), rule, fallback)
@@ -125,19 +109,14 @@ def tune_thresholds(
 
 
 class OperatingPoint(NamedTuple):
-    """How logits become decisions.
+    """How logits become decisions."""
 
-    Attributes:
-        threshold: One for all classes, or a list of one a class.
-        temperature: Of the probabilities, see `calibration`.
-    """
-
-    threshold: float | list[float]
-    temperature: float = 1.0
+    threshold: float | list[float]  # one for all classes, or a list of one a class
+    temperature: float = 1.0  # of the probabilities, see `calibration`
 
     def scale(self, scores: ScoreArray) -> ScoreArray:
         """Return the model's probabilities at the temperature."""
-        return scale_scores(scores, self.temperature)
+        return calibration.scale_scores(scores, self.temperature)
 
     def class_thresholds(self, num_classes: int) -> ScoreArray:
         """Return the threshold of every class, float32 (K,)."""
@@ -145,11 +124,7 @@ class OperatingPoint(NamedTuple):
 
 
 def tune(
-    point: OperatingPoint,
-    targets: TargetArray,
-    scores: ScoreArray,
-    rule: Rule | None,
-    fit: bool,
+    point: OperatingPoint, targets: TargetArray, scores: ScoreArray, rule: Rule | None, fit: bool
 ) -> OperatingPoint:
     """Fit a temperature, thresholds, or both in this order, to a labelled split.
 
@@ -161,7 +136,7 @@ def tune(
         fit: Whether to fit the temperature.
     """
     if fit:
-        point = point._replace(temperature=fit_temperature(targets, scores))
+        point = point._replace(temperature=calibration.fit_temperature(targets, scores))
     if rule is not None and not isinstance(point.threshold, list):
         scaled = point.scale(scores)
         point = point._replace(threshold=tune_thresholds(targets, scaled, rule, point.threshold))
@@ -186,20 +161,10 @@ def describe_point(point: OperatingPoint, rule: Rule | None) -> str:
 def write_point(
     path: Path, point: OperatingPoint, classes: Sequence[str], origin: dict[str, Any]
 ) -> None:
-    """Write temperature and thresholds as JSON.
-
-    Args:
-        path: The file.
-        point: What to write.
-        classes: K names.
-        origin: Further entries: what the numbers were fitted on.
-    """
-    thresholds = np.broadcast_to(np.asarray(point.threshold, np.float64), len(classes)).tolist()
-    content = {
-        **origin,
-        "temperature": point.temperature,
-        "thresholds": dict(zip(classes, thresholds, strict=True)),
-    }
+    """Write temperature and thresholds as JSON, after an origin: what they were fitted on."""
+    values = np.broadcast_to(np.asarray(point.threshold, np.float64), len(classes)).tolist()
+    thresholds = dict(zip(classes, values, strict=True))
+    content = {**origin, "temperature": point.temperature, "thresholds": thresholds}
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -209,11 +174,7 @@ def _is_number(value: object, low: float, high: float) -> bool:
 
 
 def read_point(path: Path, classes: Sequence[str]) -> OperatingPoint:
-    """Read what `write_point` wrote.
-
-    Args:
-        path: The file.
-        classes: The K classes that are to be decided on, each of which needs a threshold.
+    """Read what `write_point` wrote, for the K classes that are to be decided on.
 
     Raises:
         UserError: If the file cannot be read, or lacks a class, or names one that is none, or a

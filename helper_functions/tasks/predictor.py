@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from helper_functions.data.cache import open_cache
-from helper_functions.data.dataset import Batch, ImageDataset, NoTargets, Samples, make_loader
+from helper_functions.data.dataset import Batch, ImageDataset, Samples, make_loader
 from helper_functions.data.flags import LoaderSettings
 from helper_functions.data.sampler import EpochSampler
 from helper_functions.runtime import distributed
@@ -128,7 +128,7 @@ class Predictor:
         """
         names = [samples.names[index] for index in indices]
         paths = [samples.paths[index] for index in indices]
-        loader = self.loader(Samples(names, paths, NoTargets(len(names))))
+        loader = self.loader(Samples.from_paths(paths, names=names))
         for batch, predictions in predict_batches(
             predict, self.model, loader, self.device, self.amp
         ):

@@ -23,7 +23,7 @@ from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.checkpoints.checkpoint import BEST, LAST, LAST_BUT_ONE
 from helper_functions.checkpoints.provenance import provenance
 from helper_functions.data.cache import open_cache
-from helper_functions.data.dataset import ImageDataset, NoTargets, Samples, make_loader
+from helper_functions.data.dataset import ImageDataset, Samples, make_loader
 from helper_functions.data.flags import LoaderSettings
 from helper_functions.runtime import distributed
 from helper_functions.runtime.device import resolve_amp, resolve_device
@@ -242,7 +242,7 @@ class Run:
     def first_images(self, count: int) -> Any:
         """Return batches of the first training images, not augmented."""
         names, paths, _ = self.train_set.samples
-        few = Samples(names[:count], paths[:count], NoTargets(len(names[:count])))
+        few = Samples.from_paths(paths[:count], names=names[:count])
         return self.loader(self.dataset(few), shared=False)
 
     def trainer(self, model: nn.Module, stop: StopRequest) -> Trainer:

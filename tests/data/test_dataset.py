@@ -19,7 +19,6 @@ from helper_functions.data.dataset import (
     Batch,
     ImageDataset,
     Item,
-    NoTargets,
     Samples,
     check_images,
     collate,
@@ -259,10 +258,9 @@ def test_the_first_image_shows_whether_the_format_fits(tmp_path: Path) -> None:
     check_images(Samples.from_paths([]), image_format, source="s.csv")
 
 
-def test_no_targets() -> None:
-    targets = NoTargets(3)
-    assert list(Samples.from_paths([Path("a/b.png")] * 3, targets).names) == ["b.png"] * 3
-    assert (len(targets), targets[2]) == (3, None)
+def test_samples_of_paths_have_file_names_and_no_targets() -> None:
+    paths = [Path("a/b.png")] * 3
+    assert Samples.from_paths(paths) == Samples(["b.png"] * 3, paths, [None] * 3)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Weights of rare classes: in the loss, in the choice of images, and through train.py."""
+"""Weights of rare classes: in the loss, for the choice of images, and through train.py."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from conftest import SMALL, Script, assert_refused, data_flags
-from PIL import Image
 
 from helper_functions.data import dataset as datasets
-from helper_functions.data.dataset import ImageDataset, Samples
-from helper_functions.data.sampler import EpochSampler, Key
 from helper_functions.data.splits import read_split_table
-from helper_functions.data.transforms import TrainTransform
 from helper_functions.tasks.classify import task as classify_task
 from helper_functions.tasks.classify.long_tail import (
     HIGHEST_RATIO,
@@ -91,97 +86,6 @@ def test_repeat_factors_are_those_of_a_loop() -> None:
             expected = max(expected, math.sqrt(threshold / (counts[k] / len(indices))))
         assert factor == pytest.approx(expected)
     assert factors.max() > 5
-
-
-def _keys(sampler: EpochSampler, epoch: int, start: int = 0) -> list[Key]:
-    sampler.set_position(epoch, start)
-    keys = list(sampler)
-    assert len(sampler) == len(keys)
-    return keys
-
-
-def _sampler(weights: npt.NDArray[np.float64], **settings: Any) -> EpochSampler:
-    return EpochSampler(len(weights), shuffle=True, weights=weights, **settings)
-
-
-def test_an_epoch_shows_images_by_weight() -> None:
-    weights = repeat_factors(_long_tail(300, 9), 9)
-    expected = 300 * weights / weights.sum()
-    sampler, seen, epochs = _sampler(weights, seed=5), Counter[int](), 400
-    for epoch in range(epochs):
-        keys = _keys(sampler, epoch)
-        assert len(keys) == len(set(keys)) == 300
-        assert {key[0] for key in keys} == {epoch}
-        times = Counter(key[1] for key in keys)
-        for index, number in enumerate(expected):
-            assert math.floor(number) <= times[index] <= math.ceil(number)
-            repeats = sorted(key[2:] for key in keys if key[1] == index)
-            assert repeats == [() if n == 0 else (n,) for n in range(times[index])]
-        seen += times
-    mean = np.array([seen[index] / epochs for index in range(300)])
-    share = expected % 1
-    error = np.sqrt(share * (1 - share) / epochs)
-    assert np.abs(mean - expected).max() < 5 * error.max()
-    assert (np.abs(mean - expected) < 5 * error + 1e-9).all()
-
-
-def test_the_places_of_repeats_are_random() -> None:
-    """The copies of a image lie on average as far from the middle as any place of the epoch."""
-    weights = np.array([50.0] + [1.0] * 199)
-    sampler = _sampler(weights)
-    places = [
-        place
-        for epoch in range(40)
-        for place, key in enumerate(_keys(sampler, epoch))
-        if not key[1]
-    ]
-    assert len(places) > 40 * 35
-    deviation = 200 / math.sqrt(12) / math.sqrt(len(places))
-    assert abs(np.mean(places) - 99.5) < 4 * deviation
-    assert np.std(places) == pytest.approx(200 / math.sqrt(12), rel=0.08)
-
-
-def test_the_order_follows_from_seed_and_epoch() -> None:
-    weights = repeat_factors(_long_tail(90, 6), 6)
-    orders = [_keys(_sampler(weights, seed=1), epoch) for epoch in range(3)]
-    again = _sampler(weights, seed=1)
-    assert [_keys(again, epoch) for epoch in (2, 0, 1)] == [orders[2], orders[0], orders[1]]
-    assert [key[1:] for key in orders[0]] != [key[1:] for key in orders[1]]
-    assert _keys(_sampler(weights, seed=2), 0) != orders[0]
-    assert _keys(again, 1, start=40) == orders[1][40:]
-
-
-def test_processes_share_every_weighted_batch() -> None:
-    weights = repeat_factors(_long_tail(41, 6), 6)
-    whole = _keys(_sampler(weights, batch_size=6), 3)
-    shares = [_keys(_sampler(weights, batch_size=6, rank=r, processes=3), 3) for r in range(3)]
-    merged = [sorted(key for share in shares for key in share[n : n + 2]) for n in range(0, 14, 2)]
-    # 41 = 6 * 6 + 5: the last batch holds at least one image a process.
-    assert merged == [sorted(whole[start : start + 6]) for start in range(0, 41, 6)]
-
-
-def test_equal_weights_show_every_image_once() -> None:
-    for length in (1, 7, 1000):
-        keys = _keys(_sampler(np.full(length, 0.3)), 0)
-        assert sorted(keys) == [(0, index) for index in range(length)]
-
-
-def test_without_weights_the_order_is_as_it_was() -> None:
-    order = list(range(50))
-    random.Random("3/order/7").shuffle(order)
-    assert _keys(EpochSampler(50, shuffle=True, seed=3), 7) == [(7, index) for index in order]
-
-
-def test_a_repeated_image_is_augmented_again(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    dataset = ImageDataset(Samples.from_paths([tmp_path / "a.png"]), TrainTransform(32), seed=1)
-    images = [dataset[key] for key in ((0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 1))]
-    assert all(isinstance(item, datasets.Item) for item in images)
-    first, second, third, again = (item.image for item in images)  # type: ignore[union-attr]
-    assert not torch.equal(first, second)
-    assert not torch.equal(second, third)
-    assert torch.equal(second, again)
 
 
 def test_training_with_both(
