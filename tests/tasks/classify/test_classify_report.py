@@ -22,8 +22,8 @@ from helper_functions.results.report import (
     Section,
     Table,
     Text,
-    write_report,
 )
+from helper_functions.results.report.page import write_report
 from helper_functions.tasks.classify.region_maps import RegionMap
 from helper_functions.tasks.classify.report import Results, key_figures, sections
 from helper_functions.tasks.classify.report.tables import precision_by_recall, score_histogram

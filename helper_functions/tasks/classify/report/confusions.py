@@ -14,8 +14,7 @@ import numpy.typing as npt
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from helper_functions.results.report import Chart, Charts, Column, Table
-from helper_functions.results.report.sections import Cell
+from helper_functions.results.report import Cell, Chart, Charts, Column, Table
 from helper_functions.results.style import INK, PALETTE, PAPER, new_figure
 from helper_functions.tasks.classify.report.results import Results
 

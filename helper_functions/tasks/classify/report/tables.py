@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from helper_functions.results.report import Column, Sparkline, Table
-from helper_functions.results.report.sections import Cell
+from helper_functions.results.report import Cell, Column, Sparkline, Table
 from helper_functions.tasks.classify.report.results import Results
 
 _BINS = 10  # of a class's histogram
