@@ -22,7 +22,7 @@ from helper_functions.inference.resumable import (
 )
 from helper_functions.inference.tta import AveragedModel
 from helper_functions.parsers import parse_val
-from helper_functions.results.report import write_report
+from helper_functions.results.report.page import write_report
 from helper_functions.results.tables import write_metrics, write_table
 from helper_functions.runtime.device import resolve_amp, resolve_device
 from helper_functions.runtime.files import make_folder

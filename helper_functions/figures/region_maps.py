@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +27,7 @@ _LEAST = 0.02  # share of an image that a class needs to be named
 
 
 def choose_images(data: Path) -> list[str]:
-    """Return the first validation images that show several classes.
-
-    Args:
-        data: Folder of ``helper_functions.forest``.
+    """Return the first validation images in a folder of the forest that show several classes.
 
     Raises:
         UserError: If the folder's CSV cannot be read or there is no such image.
@@ -70,17 +66,12 @@ def _draw_prediction(
     image: Image.Image, region_map: RegionMap, colors: list[str | None], names: list[str]
 ) -> Image.Image:
     """Draw the regions, each with its class and score."""
-    regions = list(zip(region_map.classes.tolist(), region_map.scores, strict=True))
-    drawn = draw_labels(image, region_map.labels, [colors[k] for k, _ in regions])
-    texts = [f"{names[k]}\n{score:.2f}" for k, score in regions]
+    classes = region_map.classes.tolist()
+    drawn = draw_labels(image, region_map.labels, [colors[k] for k in classes])
+    scored = zip(classes, region_map.scores, strict=True)
+    texts = [f"{names[k]}\n{score:.2f}" for k, score in scored]
     draw_texts(drawn, region_map.labels, texts, _SIDE / 29)
     return drawn
-
-
-def _show(axes: Any, image: Image.Image) -> None:
-    axes.imshow(image, interpolation="antialiased")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color(tint(INK, 0.3))
 
 
 def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
@@ -100,9 +91,9 @@ def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
     names: list[str] = info["classes"]
     chosen = choose_images(data)
     masks = MaskFolder(data / "masks", names)
-    paths = [data / "images" / name for name in chosen]
+    images = [read_image(data / "images" / name) for name in chosen]
     transform = EvalTransform(info["image_size"], info["mean"], info["std"])
-    pixels = torch.stack([transform(read_image(path), None)[0] for path in paths])
+    pixels = torch.stack([transform(image, None)[0] for image in images])
     model = checkpoint.model()
     assert isinstance(model, VoLUNet)
     maps = region_maps(region_predictions(model.score_regions(transform.normalize(pixels))))
@@ -111,12 +102,15 @@ def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
     figure = Figure(figsize=(14, 7.75), dpi=100, facecolor=PAPER)
     margins = {"left": 0.012, "right": 0.988, "top": 0.945, "bottom": 0.05}
     panels = figure.subplots(2, len(chosen), squeeze=False, gridspec_kw={**margins, "wspace": 0.05})
-    for column, (name, path, region_map) in enumerate(zip(chosen, paths, maps, strict=True)):
-        image = read_image(path).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    for axes, name, image, region_map in zip(panels.T, chosen, images, maps, strict=True):
+        enlarged = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         mask = masks.read(name)
         colors = _class_colors(mask, region_map, len(names))
-        _show(panels[0, column], _draw_truth(image, mask, colors, names))
-        _show(panels[1, column], _draw_prediction(image, region_map, colors, names))
+        axes[0].imshow(_draw_truth(enlarged, mask, colors, names))
+        axes[1].imshow(_draw_prediction(enlarged, region_map, colors, names))
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_color(tint(INK, 0.3))
     headings = (("What is there", 0.955), ("What the regions predict, with the score", 0.487))
     for heading, height in headings:
         figure.text(0.012, height, heading, fontsize=12.5, fontweight="bold", color=INK)

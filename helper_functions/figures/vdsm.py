@@ -28,7 +28,6 @@ from models.vdsm import (
 )
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
 TILE_SEED = 3  # four stands, easy to tell apart
@@ -49,24 +48,16 @@ CAPTION = (
 
 def _gradient_energy(gray: Tensor) -> Tensor:
     """Compute the length of the brightness gradient at every pixel, (1, height, width)."""
-    east = F.pad(gray[:, :, 1:] - gray[:, :, :-1], (0, 1))
-    south = F.pad(gray[:, 1:] - gray[:, :-1], (0, 0, 0, 1))
+    east, south = F.pad(gray.diff(dim=2), (0, 1)), F.pad(gray.diff(dim=1), (0, 0, 0, 1))
     return torch.hypot(east, south)
 
 
 def cell_features(image: Pixels, grid: int) -> Tensor:
-    """Compute a feature map without a network: eight hand-made features a cell, as ReLU channels.
+    """Compute a feature map float32 (1, 16, grid, grid) of RGB (height, width, 3) by hand.
 
     The features are the mean and the standard deviation of red, green and blue, and the gradient
     energy at two scales. Each gives two channels, how far the cell lies above and below the tile's
     mean, because VDSM expects channels that are 0 where a cell lacks something.
-
-    Args:
-        image: (height, width, 3) RGB.
-        grid: Cells a side.
-
-    Returns:
-        float32 (1, 16, grid, grid).
     """
     rgb = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
     gray = rgb.mean(dim=0, keepdim=True)
@@ -90,9 +81,8 @@ def _density(features: Tensor, variant: str) -> FloatArray:
     """Compute VDSM's edge density, (N, N) with the lower cell first."""
     affinity, distance = _affinity(features, variant)
     low, high = voted_edges(affinity[None], variant)
-    cells = len(distance)
-    votes = edge_votes(distance)
-    return edge_density(low * cells + high, votes).view(cells, cells).double().numpy()
+    density = edge_density(low * len(distance) + high, edge_votes(distance))
+    return density.view_as(distance).double().numpy()
 
 
 def _show(
@@ -115,63 +105,53 @@ def _draw_grid(axes: Any, color: str) -> None:
     for line in range(1, GRID):
         axes.plot([0, GRID], [line, line], color=color, linewidth=0.8)
         axes.plot([line, line], [0, GRID], color=color, linewidth=0.8)
-    row, column = CHOSEN_CELL
-    x = [column, column + 1, column + 1, column, column]
-    y = [row, row, row + 1, row + 1, row]
+    y, x = CHOSEN_CELL
     for color, width in ((INK, 4.5), (PALETTE["yellow"], 2.2)):
-        axes.plot(x, y, color=color, linewidth=width, solid_joinstyle="miter")
-
-
-def _heat(features: Tensor) -> FloatArray:
-    """Compute the affinity to the chosen cell, (GRID, GRID); the cell itself is out of reach."""
-    affinity, _ = _affinity(features, "corrected")
-    heat = affinity.view(GRID, GRID, GRID, GRID)[CHOSEN_CELL].double().numpy()
-    heat[CHOSEN_CELL] = np.nan
-    return heat
+        style = {"color": color, "linewidth": width, "solid_joinstyle": "miter"}
+        axes.plot([x, x + 1, x + 1, x, x], [y, y, y + 1, y + 1, y], **style)
 
 
 def _draw_votes(axes: Any, density: FloatArray) -> None:
     """Lines between cell centers, as wide as the edge is dense."""
     ends = np.argwhere(density)
     width = 0.6 + 5.4 * density[density > 0] / density.max()
-    points = np.stack([ends % GRID + 0.5, ends // GRID + 0.5], axis=2)
-    axes.add_collection(
-        LineCollection(points.tolist(), colors=PALETTE["blue"], linewidths=width, zorder=3)
-    )
+    points = np.stack([ends % GRID + 0.5, ends // GRID + 0.5], axis=2).tolist()
+    lines = LineCollection(points, colors=PALETTE["blue"], linewidths=width, zorder=3)
+    axes.add_collection(lines)
     rows, columns = np.indices((GRID, GRID)) + 0.5
     axes.scatter(columns, rows, s=14, color=INK, zorder=4)
 
 
-def _draw_regions(image: Pixels, labels: IntArray) -> Image.Image:
+def _draw_regions(image: Pixels, labels: npt.NDArray[np.int64]) -> Image.Image:
     """Color and number the regions of two and more cells; outline all."""
     large = np.bincount(labels.ravel()) > 1
-    rank = np.cumsum(large)  # the regions of several cells count from 1
-    regions = list(zip(large.tolist(), rank.tolist(), strict=True))
+    ranks = (large * np.cumsum(large)).tolist()  # 1, 2, ... for these regions, 0 for single cells
     enlarged = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    drawn = draw_labels(enlarged, labels, [color(k - 1) if known else None for known, k in regions])
-    draw_texts(drawn, labels, [str(k) if known else "" for known, k in regions], _SIDE / 18)
+    drawn = draw_labels(enlarged, labels, [color(k - 1) if k else None for k in ranks])
+    draw_texts(drawn, labels, [str(k or "") for k in ranks], _SIDE / 18)
     return drawn
 
 
 def draw_vdsm(output: Path) -> None:
-    """Write VDSM step by step: tile, cells, affinity, votes, and every variant's superpixels.
-
-    Args:
-        output: The PNG file.
-    """
+    """Write VDSM step by step as PNG: tile, cells, affinity, votes, each variant's superpixels."""
     image = make_tile(TILE_SEED).image
     features = cell_features(image, GRID)
     figure = Figure(figsize=(14, 8.35), dpi=100, facecolor=PAPER)
     margins = {"left": 0.012, "right": 0.988, "top": 0.935, "bottom": 0.065}
     panels = figure.subplots(2, 4, gridspec_kw={**margins, "wspace": 0.1, "hspace": 0.17}).ravel()
-    tile, cells, affinity = panels[:3]
+
+    # The tile, its cells, and their affinity to the chosen one, which itself has none
     pixels = f"{image.shape[1]} x {image.shape[0]} pixels of procedural forest"
-    _show(tile, "(a) Tile", pixels, image)
-    _show(cells, "(b) Cells", f"{GRID} x {GRID} cells of the feature map", image)
-    _draw_grid(cells, PAPER)
-    subtitle = "to the marked cell: yellow is high"
-    _show(affinity, "(c) Affinity", subtitle, _heat(features), "nearest")
-    _draw_grid(affinity, tint(INK, 0.5))
+    _show(panels[0], "(a) Tile", pixels, image)
+    _show(panels[1], "(b) Cells", f"{GRID} x {GRID} cells of the feature map", image)
+    _draw_grid(panels[1], PAPER)
+    affinity, _ = _affinity(features, "corrected")
+    heat = affinity.view(GRID, GRID, GRID, GRID)[CHOSEN_CELL].double().numpy()
+    heat[CHOSEN_CELL] = np.nan
+    _show(panels[2], "(c) Affinity", "to the marked cell: yellow is high", heat, "nearest")
+    _draw_grid(panels[2], tint(INK, 0.5))
+
+    # The votes and the superpixels
     for panel, (letter, variant, rule) in zip(panels[3:5], VOTES, strict=True):
         _show(panel, f"({letter}) Votes: {variant}", rule, _faded(image, 0.35))
         _draw_votes(panel, _density(features, variant))

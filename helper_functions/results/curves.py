@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,7 @@ def _parse(text: str | None, column: str, line: int, log: Path) -> float:
 
 
 def read_curves(log: Path, columns: Sequence[str]) -> dict[str, FloatArray]:
-    """Read columns of a run's log.
-
-    Args:
-        log: The ``log.csv`` of a run.
-        columns: Their names, ``epoch`` among them.
+    """Read columns of a run's ``log.csv``, ``epoch`` among them.
 
     Returns:
         An array for each column, one entry an epoch; what is not finite is NaN.
@@ -52,29 +49,26 @@ def read_curves(log: Path, columns: Sequence[str]) -> dict[str, FloatArray]:
         raise UserError(f"The log {log} cannot be read as CSV: {error}.") from error
     if not rows:
         raise UserError(f"The log {log} holds no epoch yet; wait until train.py has finished one.")
-    missing = [column for column in columns if column not in rows[0]]
-    if missing:
+    if missing := [column for column in columns if column not in rows[0]]:
         raise UserError(f"The log {log} lacks the column {missing[0]}; give a log.csv of train.py.")
     curves = {
-        column: np.array(
-            [_parse(row[column], column, line, log) for line, row in enumerate(rows, 2)]
-        )
-        for column in columns
+        name: np.array([_parse(row[name], name, line, log) for line, row in enumerate(rows, 2)])
+        for name in columns
     }
     if np.isnan(curves["epoch"]).any():
         raise UserError(f"The log {log} has an epoch without a number; give a log.csv of train.py.")
     return curves
 
 
-def _draw_curve(axes: Any, epochs: FloatArray, values: FloatArray, color: str, line: str) -> None:
-    """Draw a line with a dot an epoch, as long as the dots are few."""
+def _draw(
+    axes: Any, epochs: FloatArray, curves: Sequence[FloatArray], *styles: tuple[str, str]
+) -> None:
+    """Draw lines from 0, unless a value is negative, with dots as long as these are few."""
     marker = "o" if len(epochs) <= 40 else ""
-    style = {"linewidth": 2, "linestyle": line, "marker": marker, "markersize": 4}
-    axes.plot(epochs, values, color=PALETTE[color], **style)
-
-
-def _set_limits(axes: Any, values: FloatArray) -> None:
-    """Start at 0 where no value is negative."""
+    for values, (color, line) in zip(curves, itertools.cycle(styles), strict=False):
+        style = {"linewidth": 2, "linestyle": line, "marker": marker, "markersize": 4}
+        axes.plot(epochs, values, color=PALETTE[color], **style)
+    values = np.concatenate(curves)
     if not (values < 0).any():
         axes.set_ylim(bottom=0, top=1.08 * np.nanmax(values, initial=1e-9))
 
@@ -117,29 +111,24 @@ def draw_curves(
     """
     score_name = f"val_{monitor}"
     curves = read_curves(log, ["epoch", "lr", score_name, *losses])
-    epochs = curves["epoch"]
+    epochs, scores = curves["epoch"], curves[score_name]
     figure = new_figure(9, 6.6, pad=0.12)
-    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [4, 4, 2]})
-    score, loss, rate = panels
+    score, loss, rate = figure.subplots(3, 1, sharex=True, height_ratios=[4, 4, 2])
 
     # The validation score
     style_axes(score, y=f"validation {monitor}")
     score.set_title("Training curves", loc="left", fontsize=12, fontweight="bold", color=INK)
-    _draw_curve(score, epochs, curves[score_name], "blue", "-")
-    _set_limits(score, curves[score_name])
-    _mark_scores(score, epochs, curves[score_name], chance)
+    _draw(score, epochs, [scores], ("blue", "-"))
+    _mark_scores(score, epochs, scores, chance)
 
     # The training loss and its terms
     style_axes(loss, y="training loss")
-    for number, name in enumerate(losses):
-        _draw_curve(loss, epochs, curves[name], *_LOSS_STYLES[number % len(_LOSS_STYLES)])
-    _set_limits(loss, np.concatenate([curves[name] for name in losses]))
+    _draw(loss, epochs, [curves[name] for name in losses], *_LOSS_STYLES)
     loss.legend([name.replace("_", " ") for name in losses], frameon=False, labelcolor=INK)
 
     # The learning rate
     style_axes(rate, "epoch", "learning\nrate")
-    _draw_curve(rate, epochs, curves["lr"], "green", "-")
-    _set_limits(rate, curves["lr"])
+    _draw(rate, epochs, [curves["lr"]], ("green", "-"))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
     rate.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
     rate.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True, min_n_ticks=1))

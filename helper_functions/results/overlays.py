@@ -7,8 +7,9 @@ number.
 from __future__ import annotations
 
 import io
+import string
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -23,7 +24,6 @@ from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, rgb
 from helper_functions.runtime.files import write_atomically
 
 OPACITY = 0.4  # of a label's color
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LINE_LENGTH = 26  # letters of a line of the legend
 
 LabelMap = npt.NDArray[np.integer]
@@ -31,28 +31,17 @@ IntegerT = TypeVar("IntegerT", bound=np.integer)
 
 
 class LegendEntry(NamedTuple):
-    """What a color in an image stands for.
+    """What a color in an image stands for."""
 
-    Attributes:
-        letter: Its mark in the image.
-        color: As ``#RRGGBB``.
-        name: Of the class.
-        detail: More about it, such as its scores.
-    """
-
-    letter: str
-    color: str
-    name: str
-    detail: str = ""
+    letter: str  # its mark in the image
+    color: str  # as #RRGGBB
+    name: str  # of the class
+    detail: str = ""  # such as its scores
 
 
 def letter(rank: int) -> str:
     """Return A, B, ... Z, AA, AB, ... for 0, 1, ..."""
-    letters = _ALPHABET[rank % 26]
-    while rank >= 26:
-        rank = rank // 26 - 1
-        letters = _ALPHABET[rank % 26] + letters
-    return letters
+    return (letter(rank // 26 - 1) if rank >= 26 else "") + string.ascii_uppercase[rank % 26]
 
 
 def color(rank: int) -> str:
@@ -81,23 +70,17 @@ def spread_to_pixels(
 def label_positions(
     labels: LabelMap, label: int, *, largest: bool = False
 ) -> list[tuple[float, float]]:
-    """Find where the texts of a label stand: in each of its connected parts.
-
-    Args:
-        labels: (h, w).
-        label: One of them.
-        largest: Only in the largest part.
+    """Find where the texts of a label of (h, w) stand: in each, or the largest, connected part.
 
     Returns:
         x and y in cells, the center of the cell of a part that is nearest to the part's center.
     """
-    parts, number = scipy.ndimage.label(labels == label)
-    chosen: Iterable[int] = range(1, number + 1)
-    if largest and number:
-        chosen = [int(np.bincount(parts.ravel())[1:].argmax()) + 1]
+    map_of_parts, number = scipy.ndimage.label(labels == label)
+    parts = [np.nonzero(map_of_parts == part) for part in range(1, number + 1)]
+    if largest:
+        parts = sorted(parts, key=lambda part: -len(part[0]))[:1]
     positions = []
-    for part in chosen:
-        rows, columns = np.nonzero(parts == part)
+    for rows, columns in parts:
         nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
         positions.append((float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5))
     return positions
@@ -106,26 +89,13 @@ def label_positions(
 def resize(image: Image.Image, side: int) -> Image.Image:
     """Shrink an image to a longest side; enlarge one of less than half of that to the half."""
     factor = side / max(image.size)
-    if 1 <= factor <= 2:
-        return image
-    factor = factor if factor < 1 else factor / 2
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    factor = min(factor, max(1, factor / 2))
+    size = [max(1, round(factor * length)) for length in image.size]
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _outline(labels: LabelMap, width: int) -> npt.NDArray[np.bool_]:
-    """Mark the pixels within ``width`` of another label."""
-    size = 2 * width + 1
-    highest = scipy.ndimage.maximum_filter(labels, size)
-    return np.asarray(highest != scipy.ndimage.minimum_filter(labels, size))
-
-
 def draw_labels(
-    image: Image.Image,
-    labels: LabelMap,
-    colors: Sequence[str | None],
-    *,
-    outlines: bool = True,
+    image: Image.Image, labels: LabelMap, colors: Sequence[str | None], *, outlines: bool = True
 ) -> Image.Image:
     """Color and outline the labels of an image.
 
@@ -144,8 +114,10 @@ def draw_labels(
     pixels = (1 - opacities[rows]) * np.asarray(image, np.float32) + opacities[rows] * fills[rows]
     if outlines:
         thin = max(1, round(max(image.size) / 400))
-        pixels[_outline(spread, 2 * thin)] = rgb(INK)
-        pixels[_outline(spread, thin)] = rgb(PAPER)
+        for width, ink in ((2 * thin, INK), (thin, PAPER)):
+            size = 2 * width + 1
+            highest = scipy.ndimage.maximum_filter(spread, size)
+            pixels[highest != scipy.ndimage.minimum_filter(spread, size)] = rgb(ink)
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
@@ -188,16 +160,16 @@ def draw_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Ima
     line, gap = round(1.3 * size), round(0.7 * size)
     blocks = [
         [
-            *((text, large, INK) for text in textwrap.wrap(entry.name, _LINE_LENGTH)),
-            *((text, small, MUTED) for text in textwrap.wrap(entry.detail, _LINE_LENGTH)),
+            (line, used, ink)
+            for text, used, ink in ((entry.name, large, INK), (entry.detail, small, MUTED))
+            for line in textwrap.wrap(text, _LINE_LENGTH)
         ]
         for entry in entries
     ]
 
     # The sheet: as wide as the longest line, as high as the image or the legend.
-    widest = max(
-        [15.0 * size, *(used.getlength(text) for block in blocks for text, used, _ in block)]
-    )
+    lengths = [used.getlength(text) for block in blocks for text, used, _ in block]
+    widest = max([15.0 * size, *lengths])
     heights = [max(line * len(block), swatch) + gap for block in blocks]
     height = max(image.height, sum(heights) + 2 * margin)
     sheet = Image.new("RGB", (image.width + 3 * margin + swatch + round(widest), height), PAPER)
@@ -210,8 +182,8 @@ def draw_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Ima
         draw.rectangle((left, top, left + swatch, top + swatch), entry.color, INK)
         center = (left + swatch / 2, top + swatch / 2)
         draw.text(center, entry.letter, PAPER, large, "mm", stroke_width=size // 7, stroke_fill=INK)
-        for number, (text, used, ink) in enumerate(block):
-            draw.text((left + swatch + margin, top + number * line), text, ink, used)
+        for index, (text, used, ink) in enumerate(block):
+            draw.text((left + swatch + margin, top + index * line), text, ink, used)
         top += used_height
     return sheet
 

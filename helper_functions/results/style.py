@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from PIL import Image
+from PIL import Image, ImageColor
 
 from helper_functions.runtime.files import write_atomically
 
@@ -29,11 +29,7 @@ MUTED = "#5B6770"
 PAPER = "#FFFFFF"
 _KMEANS = 20_000  # pixels: a palette is good once fewer of them change their color
 
-
-def rgb(color: str) -> tuple[int, int, int]:
-    """Convert ``#RRGGBB`` to red, green and blue from 0 to 255."""
-    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
-    return red, green, blue
+rgb = ImageColor.getrgb  # "#RRGGBB" to red, green and blue from 0 to 255
 
 
 def tint(color: str, share: float) -> str:
@@ -70,10 +66,8 @@ def png_bytes(figure: Figure, colors: int | None = None) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is drawn as an empty box
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
     if colors:
-        with Image.open(png) as image:
-            indexed = image.convert("RGB").quantize(colors, kmeans=_KMEANS)
-        png = io.BytesIO()
-        indexed.save(png, "PNG", optimize=True)
+        indexed = Image.open(png).convert("RGB").quantize(colors, kmeans=_KMEANS)
+        indexed.save(png := io.BytesIO(), "PNG", optimize=True)
     return png.getvalue()
 
 

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from helper_functions.runtime.files import write_atomically, write_text
 
+PREDICTION_FORMATS = ("csv", "parquet")
+
 NamedScores = tuple[Sequence[str], npt.NDArray[np.float32]]
 
 
@@ -27,16 +29,17 @@ def as_text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def csv_line(cells: Iterable[str]) -> str:
-    """Return cells of text as a line of CSV, each protected by `as_text`."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(map(as_text, cells))
-    return line.getvalue()
+def _csv(rows: Iterable[Iterable[object]], float_format: str = "") -> bytes:
+    """Encode rows as CSV; bytes of a file name that are not UTF-8 become question marks."""
 
+    def cell(value: object) -> str:
+        if isinstance(value, (float, np.floating)):
+            return format(value, float_format)
+        return as_text(value) if isinstance(value, str) else str(value)
 
-def _encode(text: str) -> bytes:
-    """UTF-8; bytes of a file name that are not become question marks."""
-    return text.encode(errors="replace")
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(map(cell, row) for row in rows)
+    return table.getvalue().encode(errors="replace")
 
 
 def write_table(
@@ -49,17 +52,8 @@ def write_table(
         columns: Cells by name, as many in every column. Text is protected from spreadsheets.
         float_format: How numbers that are not integers are written.
     """
-
-    def cell(value: object) -> str:
-        if isinstance(value, (float, np.floating)):
-            return format(value, float_format)
-        return as_text(value) if isinstance(value, str) else str(value)
-
-    table = io.StringIO(csv_line(columns))
-    table.seek(0, io.SEEK_END)
-    rows = zip(*columns.values(), strict=True)
-    csv.writer(table, lineterminator="\n").writerows(map(cell, row) for row in rows)
-    write_atomically(path, lambda file: file.write(_encode(table.getvalue())))
+    content = _csv([columns, *zip(*columns.values(), strict=True)], float_format)
+    write_atomically(path, lambda file: file.write(content))
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -68,12 +62,12 @@ def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def _write_csv(file: BinaryIO, classes: Sequence[str], parts: Iterable[NamedScores]) -> None:
-    file.write(_encode(csv_line(["filename", *classes])))
+    file.write(_csv([["filename", *classes]]))
     # Nine significant digits tell any two float32 apart.
     pattern = ",%.9g" * len(classes) + "\n"
     for filenames, scores in parts:
         for filename, row in zip(filenames, scores, strict=True):
-            file.write(_encode(csv_line([filename])[:-1] + pattern % tuple(row.tolist())))
+            file.write(_csv([[filename]])[:-1] + (pattern % tuple(row.tolist())).encode())
 
 
 def _write_parquet(file: BinaryIO, classes: Sequence[str], parts: Iterable[NamedScores]) -> None:
@@ -83,13 +77,9 @@ def _write_parquet(file: BinaryIO, classes: Sequence[str], parts: Iterable[Named
     schema = pyarrow.schema(fields)
     with parquet.ParquetWriter(file, schema) as writer:
         for filenames, scores in parts:
-            names = [_encode(name).decode() for name in filenames]
+            names = [name.encode(errors="replace").decode() for name in filenames]
             columns = np.ascontiguousarray(scores.T)
             writer.write_table(pyarrow.Table.from_arrays([names, *columns], schema=schema))
-
-
-_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet}
-PREDICTION_FORMATS = tuple(suffix.removeprefix(".") for suffix in _WRITERS)
 
 
 def write_prediction_parts(
@@ -103,12 +93,5 @@ def write_prediction_parts(
         classes: K names.
         parts: N file names and their scores (N, K) each.
     """
-    write = _WRITERS[path.suffix]
+    write = _write_csv if path.suffix == ".csv" else _write_parquet
     write_atomically(path, lambda file: write(file, classes, parts))
-
-
-def write_predictions(
-    path: Path, filenames: Sequence[str], classes: Sequence[str], scores: npt.NDArray[np.float32]
-) -> None:
-    """Write the scores (N, K) of N files by `write_prediction_parts`."""
-    write_prediction_parts(path, classes, [(filenames, scores)])

@@ -10,11 +10,7 @@ from helper_functions.runtime.files import write_text
 
 
 class TrainingLog:
-    """The table of a run.
-
-    Args:
-        path: The CSV file.
-    """
+    """The table of a run in a CSV file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,10 +26,7 @@ class TrainingLog:
         """Add an epoch; rows of this and later epochs, left by a resumed run, are removed."""
         earlier = [old for old in self.read() if int(old["epoch"]) < int(row["epoch"])]
         text = io.StringIO()
-        table = csv.DictWriter(
-            text, fieldnames=list(row), lineterminator="\n", restval="", extrasaction="ignore"
-        )
+        table = csv.DictWriter(text, list(row), extrasaction="ignore", lineterminator="\n")
         table.writeheader()
-        table.writerows(earlier)
-        table.writerow({name: f"{value:.10g}" for name, value in row.items()})
+        table.writerows([*earlier, {name: f"{value:.10g}" for name, value in row.items()}])
         write_text(self.path, text.getvalue())

@@ -34,7 +34,7 @@ from helper_functions.metrics.multilabel import (  # noqa: E402
 )
 from helper_functions.results.tables import (  # noqa: E402
     write_metrics,
-    write_predictions,
+    write_prediction_parts,
     write_table,
 )
 
@@ -111,7 +111,7 @@ def our_validation(targets: Array, scores: Array, folder: Path) -> None:
     names = [f"image_{row}.jpg" for row in range(len(targets))]
     classes = [f"class {k}" for k in range(targets.shape[1])]
     metrics, per_class = multilabel_metrics(targets, scores)
-    write_predictions(folder / "predictions.csv", names, classes, scores)
+    write_prediction_parts(folder / "predictions.csv", classes, [(names, scores)])
     write_table(folder / "per_class.csv", {"class": classes, **per_class})
     write_metrics(folder / "metrics.json", {**metrics, **baselines(targets)})
 

@@ -17,7 +17,7 @@ from conftest import SMALL, Script, assert_refused, data_flags
 from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.data.images import ImageError, read_image
 from helper_functions.data.splits import read_split_table
-from helper_functions.results.tables import write_predictions
+from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import UserError
 
 
@@ -117,7 +117,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 def test_no_cell_of_a_result_is_a_formula(tmp_path: Path) -> None:
     scores = torch.zeros(3, 2).numpy()
     names = ["=cmd|' /C calc'!A0", "@sum.png", "plain.png"]
-    write_predictions(tmp_path / "predictions.csv", names, ["+1", "oak"], scores)
+    write_prediction_parts(tmp_path / "predictions.csv", ["+1", "oak"], [(names, scores)])
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["filename", "'+1", "oak"]

@@ -18,6 +18,7 @@ from PIL import Image
 from helper_functions.results.overlays import LegendEntry
 from helper_functions.results.report import (
     Card,
+    Cell,
     Chart,
     Charts,
     ChipGroup,
@@ -28,9 +29,8 @@ from helper_functions.results.report import (
     Sparkline,
     Table,
     Text,
-    write_report,
 )
-from helper_functions.results.report.sections import Cell
+from helper_functions.results.report.page import write_report
 
 DASH = "\N{EN DASH}"
 HOSTILE = [

@@ -13,7 +13,6 @@ import pytest
 from helper_functions.results.tables import (
     write_metrics,
     write_prediction_parts,
-    write_predictions,
     write_table,
 )
 
@@ -23,7 +22,7 @@ SCORES = np.array([[0.5, 1e-30], [0.1, 1.0], [0.33333334, 0.0]], np.float32)
 
 
 def test_predictions_are_what_pandas_would_write(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "predictions.csv", NAMES, CLASSES, SCORES)
+    write_prediction_parts(tmp_path / "predictions.csv", CLASSES, [(NAMES, SCORES)])
     table = pd.DataFrame(SCORES, columns=CLASSES)
     table.insert(0, "filename", NAMES)
     expected = table.to_csv(index=False, float_format="%.9g")
@@ -31,7 +30,7 @@ def test_predictions_are_what_pandas_would_write(tmp_path: Path) -> None:
 
 
 def test_parts_make_one_file(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "together.csv", NAMES, CLASSES, SCORES)
+    write_prediction_parts(tmp_path / "together.csv", CLASSES, [(NAMES, SCORES)])
     parts = ((NAMES[start : start + 2], SCORES[start : start + 2]) for start in (0, 2))
     write_prediction_parts(tmp_path / "parts.csv", CLASSES, parts)
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "together.csv").read_bytes()
@@ -39,14 +38,14 @@ def test_parts_make_one_file(tmp_path: Path) -> None:
 
 def test_scores_survive_the_file_to_the_last_bit(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).random((50, 2), np.float32)
-    write_predictions(tmp_path / "predictions.csv", ["x"] * 50, CLASSES, scores)
+    write_prediction_parts(tmp_path / "predictions.csv", CLASSES, [(["x"] * 50, scores)])
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert (table[CLASSES].to_numpy().astype(np.float32) == scores).all()
 
 
 def test_a_name_that_is_not_utf_8_gets_question_marks(tmp_path: Path) -> None:
     name = b"caf\xe9.png".decode(errors="surrogateescape")
-    write_predictions(tmp_path / "predictions.csv", [name], CLASSES, SCORES[:1])
+    write_prediction_parts(tmp_path / "predictions.csv", CLASSES, [([name], SCORES[:1])])
     assert "caf?.png,0.5," in (tmp_path / "predictions.csv").read_text(encoding="utf-8")
     write_table(tmp_path / "per_image.csv", {"filename": [name]})
     assert (tmp_path / "per_image.csv").read_text(encoding="utf-8") == "filename\ncaf?.png\n"

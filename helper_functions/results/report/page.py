@@ -12,42 +12,38 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from helper_functions.results.overlays import write_image
-from helper_functions.results.report.sections import Charts, Gallery, KeyFigure, Section
+from helper_functions.results.report import Charts, Gallery, KeyFigure, Section
 from helper_functions.runtime.files import make_folder, write_atomically
 
 _HERE = Path(__file__).parent
-FOLDER = "figures"  # beside the page
 _QUALITY = 80  # of the JPEGs
 _SIDE = 360  # of an image of a card at most, in pixels
 
 
-def _data_uri(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _digest(text: str) -> str:
+    """Return the hash by which a content security policy knows a script or a style."""
+    return _base64(hashlib.sha256(text.encode()).digest())
 
 
 def _jpeg(image: Image.Image) -> bytes:
     """Shrink an image and encode it."""
-    small = image.copy()
+    small, jpeg = image.copy(), io.BytesIO()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    jpeg = io.BytesIO()
     small.save(jpeg, "JPEG", quality=_QUALITY)
     return jpeg.getvalue()
 
 
 def _setting(value: object) -> str:
     """Write the value of a setting in words."""
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
+    if value is None or isinstance(value, bool):
+        return {None: "not set", True: "on", False: "off"}[value]
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return " ".join(map(str, value))
     return str(value)
-
-
-def _digest(text: str) -> str:
-    """Return the hash by which a content security policy knows a script or a style."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -58,14 +54,12 @@ def _write_figures(folder: Path, sections: Sequence[Section]) -> None:
     """Write the charts and the originals of cards as PNG."""
     make_folder(folder)
     for section in sections:
-        if isinstance(section, Charts):
-            for chart in section.charts:
-                if chart.figure is not None:
-                    _write_bytes(folder / f"{chart.name}.png", chart.png)
-        if isinstance(section, Gallery):
-            for card in section.cards:
-                if card.original is not None:
-                    write_image(folder / f"{card.name}.png", card.original)
+        for chart in section.charts if isinstance(section, Charts) else ():
+            if chart.figure is not None:
+                _write_bytes(folder / f"{chart.name}.png", chart.png)
+        for card in section.cards if isinstance(section, Gallery) else ():
+            if card.original is not None:
+                write_image(folder / f"{card.name}.png", card.original)
 
 
 def write_report(
@@ -77,7 +71,7 @@ def write_report(
     sections: Sequence[Section],
     settings: Mapping[str, object],
 ) -> None:
-    """Write the report as one HTML file, and its figures as PNG into a folder beside it.
+    """Write the report as one HTML file, and its figures as PNG into ``figures`` beside it.
 
     The page may fetch nothing and run only its own script, even if a name got past the escaping.
 
@@ -96,7 +90,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(data_uri=_data_uri, jpeg=_jpeg, setting=_setting, digest=_digest)
+    pages.filters.update(base64=_base64, digest=_digest, jpeg=_jpeg, setting=_setting)
     text = pages.get_template("report.html").render(
         title=title,
         subtitle=subtitle,
@@ -106,6 +100,6 @@ def write_report(
         style=(_HERE / "report.css").read_text(encoding="utf-8"),
         script=(_HERE / "report.js").read_text(encoding="utf-8"),
     )
-    _write_figures(path.parent / FOLDER, sections)
+    _write_figures(path.parent / "figures", sections)
     # Bytes of a file name that are not UTF-8 become question marks.
     _write_bytes(path, text.lstrip().encode(errors="replace"))

@@ -41,20 +41,16 @@ def to_json(
     }
 
 
-def path_inside(folder: Path, filename: str) -> Path:
-    """Return a path for an image's files that never leaves a folder: without root and ``..``."""
-    name = PurePath(filename)
-    return folder.joinpath(*(part for part in name.parts if part not in (name.anchor, "..")))
-
-
 def write_region_map(
     folder: Path, filename: str, image: Image.Image, region_map: RegionMap, classes: Sequence[str]
 ) -> None:
     """Write ``FILENAME.overlay.png``, ``FILENAME.labels.png`` and ``FILENAME.json`` of an image.
 
-    Subfolders in the file name are made.
+    Subfolders in the file name are made; its root and ``..`` are dropped, so that no file leaves
+    the folder.
     """
-    target = path_inside(folder, filename)
+    name = PurePath(filename)
+    target = folder.joinpath(*(part for part in name.parts if part not in (name.anchor, "..")))
     make_folder(target.parent)
     overlay = overlay_regions(image, region_map, classes)
     write_image(target.with_name(f"{target.name}.overlay.png"), overlay)
@@ -86,9 +82,7 @@ def write_region_maps(
     Raises:
         ImageError: If an image cannot be read.
     """
-    parts = zip(filenames, paths, maps, strict=True)
-    for filename, path, region_map in tqdm(
-        parts, desc="region maps", total=len(filenames), disable=None, leave=False
-    ):
+    bar = tqdm(filenames, desc="region maps", disable=None, leave=False)
+    for filename, path, region_map in zip(bar, paths, maps, strict=True):
         write_region_map(output / FOLDER, filename, read(path), region_map, classes)
     print(f"The region maps of {len(filenames)} images are in {output / FOLDER}.")

@@ -24,17 +24,11 @@ from models import RegionScores
 
 
 class RegionMap(NamedTuple):
-    """What an image's regions predict.
+    """What an image's regions predict."""
 
-    Attributes:
-        labels: (h, w), the region of every cell, 0..n-1.
-        classes: (n,), the top class of each region.
-        scores: (n,), its probability.
-    """
-
-    labels: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]  # (h, w), the region of every cell, 0..n-1
+    classes: npt.NDArray[np.int64]  # (n,), the top class of each region
+    scores: npt.NDArray[np.float32]  # (n,), its probability
 
     @property
     def cells(self) -> npt.NDArray[np.int64]:
@@ -60,11 +54,9 @@ def region_predictions(scores: RegionScores) -> dict[str, Any]:
 
 
 def region_maps(predictions: dict[str, Any], temperature: float = 1.0) -> list[RegionMap]:
-    """Return the region maps of B images from their ``region_predictions``.
+    """Return the region maps of B images from ``region_predictions``.
 
-    Args:
-        predictions: With the values of ``region_predictions``.
-        temperature: The probabilities are ``sigmoid(logit / temperature)``.
+    The probabilities are ``sigmoid(logit / temperature)``.
     """
     columns = (predictions[f"region_{name}"] for name in ("labels", "classes", "logits"))
     return [
@@ -73,31 +65,22 @@ def region_maps(predictions: dict[str, Any], temperature: float = 1.0) -> list[R
     ]
 
 
-def _describe(scores: Sequence[float]) -> str:
-    """List the scores of a class's regions, the highest first; of many give the range."""
-    if len(scores) > 4:
-        return f"{scores[-1]:.2f} to {scores[0]:.2f} in {len(scores)} regions"
-    return ", ".join(f"{score:.2f}" for score in scores)
-
-
 def region_legend(region_map: RegionMap, classes: Sequence[str]) -> dict[int, LegendEntry]:
-    """Give each class that an image's regions predict a letter and a color.
-
-    Args:
-        region_map: The region map.
-        classes: K names.
+    """Give each class that an image's regions predict a letter, a color and the regions' scores.
 
     Returns:
         An entry for each class index, by the share of the cells that its regions take.
     """
     area = np.bincount(region_map.classes, region_map.cells)
     present = np.unique(region_map.classes)
-    order = present[np.argsort(-area[present], kind="stable")].tolist()
-    scores = {k: sorted(region_map.scores[region_map.classes == k])[::-1] for k in order}
-    return {
-        k: LegendEntry(letter(rank), color(rank), classes[k], _describe(scores[k]))
-        for rank, k in enumerate(order)
-    }
+    legend = {}
+    for rank, k in enumerate(present[np.argsort(-area[present], kind="stable")].tolist()):
+        scores = sorted(region_map.scores[region_map.classes == k], reverse=True)
+        detail = ", ".join(f"{score:.2f}" for score in scores)
+        if len(scores) > 4:
+            detail = f"{scores[-1]:.2f} to {scores[0]:.2f} in {len(scores)} regions"
+        legend[k] = LegendEntry(letter(rank), color(rank), classes[k], detail)
+    return legend
 
 
 def draw_region_map(
@@ -123,13 +106,12 @@ def draw_region_map(
     cell = min(drawn.width / columns, drawn.height / rows)
     size = max(9, min(max(drawn.size) / (26 if with_scores else 10), 0.8 * cell))
     texts = [entry.letter for entry in entries]
-    if with_scores:
-        scored = [
-            f"{text} {score:.2f}" for text, score in zip(texts, region_map.scores, strict=True)
-        ]
-        # The letters alone where a cell is too narrow for both.
-        width = max(map(font(round(size), bold=True).getlength, scored))
-        texts = scored if width <= 0.95 * drawn.width / columns else texts
+    scores = [f"{score:.2f}" for score in region_map.scores]
+    scored = list(map(" ".join, zip(texts, scores, strict=True)))
+    # The letters alone where a cell is too narrow for both.
+    width = max(map(font(round(size), bold=True).getlength, scored))
+    if with_scores and width <= 0.95 * drawn.width / columns:
+        texts = scored
     draw_texts(drawn, region_map.labels, texts, size)
     return drawn
 
@@ -137,13 +119,6 @@ def draw_region_map(
 def overlay_regions(
     image: Image.Image, region_map: RegionMap, classes: Sequence[str], side: int = 1280
 ) -> Image.Image:
-    """Return an image with its regions drawn over it, and their classes beside it.
-
-    Args:
-        image: RGB, upright.
-        region_map: Its region map.
-        classes: K names.
-        side: Longest side of the drawn image in pixels.
-    """
+    """Return an image with its regions drawn over it, and their classes beside it."""
     legend = region_legend(region_map, classes)
     return draw_legend(draw_region_map(image, region_map, legend, side), list(legend.values()))

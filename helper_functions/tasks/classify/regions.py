@@ -28,16 +28,10 @@ from helper_functions.results.overlays import spread_to_pixels
 
 
 def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -> IndexArray:
-    """Count the pixels of each class in each cell of a grid, (rows, columns, K + 1).
+    """Count the pixels of each class of a mask (H, W) in each cell, (rows, columns, K + 1).
 
     Cell r of h rows covers the pixel rows floor(r * H / h) to ceil((r + 1) * H / h), as in adaptive
-    pooling; so neighbours may share a row.
-
-    Args:
-        mask: Classes, (H, W).
-        rows: Rows of the grid.
-        columns: Its columns.
-        num_classes: K.
+    pooling; so neighbors may share a row.
     """
     height, width = mask.shape
     counts = np.zeros((rows, columns, num_classes + 1), np.intp)
@@ -47,44 +41,6 @@ def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -
             cell = strip[:, column * width // columns : -(-(column + 1) * width // columns)]
             counts[row, column] = np.bincount(cell.ravel(), minlength=num_classes + 1)
     return counts
-
-
-class _Agreement:
-    """Sums over images how well classes of cells agree with masks."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.cells = self.shown = self.decided = self.right = 0
-        self.intersection, self.predicted, self.true = np.zeros((3, num_classes), np.intp)
-
-    def add(self, cells: IndexArray, mask: IndexArray, counts: IndexArray) -> None:
-        """Count an image: classes (h, w), mask (H, W) and its counts (h, w, K + 1)."""
-        self.cells += cells.size
-        own = np.take_along_axis(counts, cells[:, :, None], axis=2)
-        self.shown += int(np.count_nonzero(own))
-        majority = counts.argmax(axis=2)
-        self.decided += int(np.count_nonzero(majority < self.num_classes))
-        self.right += int(np.count_nonzero(majority == cells))
-        has_class = mask < self.num_classes
-        predicted = spread_to_pixels(cells, *mask.shape)[has_class]
-        true = mask[has_class]
-        self.intersection += self._areas(true[true == predicted])
-        self.predicted += self._areas(predicted)
-        self.true += self._areas(true)
-
-    def _areas(self, classes: IndexArray) -> IndexArray:
-        return np.bincount(classes, minlength=self.num_classes)
-
-    def measures(self, suffix: str = "") -> dict[str, float]:
-        """Compute purity, accuracy and mIoU in percent."""
-        union = self.predicted + self.true - self.intersection
-        counted = union > 0
-        iou = self.intersection[counted] / union[counted]
-        return {
-            f"region_purity{suffix}": 100 * self.shown / max(self.cells, 1),
-            f"region_accuracy{suffix}": 100 * self.right / max(self.decided, 1),
-            f"region_miou{suffix}": 100 * float(iou.sum()) / max(len(iou), 1),
-        }
 
 
 def region_metrics(
@@ -103,17 +59,33 @@ def region_metrics(
         with ``_majority``, if every cell took the top class of its image; and
         ``region_purity_chance``, the expected purity of classes drawn at random. All in percent.
     """
+    # Sums over images, for the predictions of the regions and for the top class everywhere
     rows, columns = cells.shape[1:]
-    regions, majority = _Agreement(num_classes), _Agreement(num_classes)
-    shown = 0
-    for predicted, top, mask in zip(cells, top_classes, masks, strict=True):
+    shown, right = np.zeros((2, 2), np.intp)
+    areas = np.zeros((2, 3, num_classes), np.intp)  # intersection, predicted, true
+    decided = distinct = 0
+    for own, top, mask in zip(cells, top_classes, masks, strict=True):
         counts = count_classes(mask, rows, columns, num_classes)
-        regions.add(predicted, mask, counts)
-        majority.add(np.full_like(predicted, top), mask, counts)
-        shown += int(np.count_nonzero(counts[:, :, :num_classes]))
-    return {
-        "region_grid": [rows, columns],
-        **regions.measures(),
-        **majority.measures("_majority"),
-        "region_purity_chance": 100 * shown / (regions.cells * num_classes),
-    }
+        majority = counts.argmax(axis=2)
+        decided += int(np.count_nonzero(majority < num_classes))
+        distinct += int(np.count_nonzero(counts[:, :, :num_classes]))
+        has_class = mask < num_classes
+        true = mask[has_class]
+        for index, predicted in enumerate((own, np.full_like(own, top))):
+            inside = np.take_along_axis(counts, predicted[:, :, None], axis=2)
+            shown[index] += np.count_nonzero(inside)
+            right[index] += np.count_nonzero(predicted == majority)
+            pixels = spread_to_pixels(predicted, *mask.shape)[has_class]
+            members = (true[true == pixels], pixels, true)
+            areas[index] += [np.bincount(classes, minlength=num_classes) for classes in members]
+
+    # The measures
+    metrics: dict[str, Any] = {"region_grid": [rows, columns]}
+    for index, suffix in enumerate(("", "_majority")):
+        intersection, predicted, true = areas[index]
+        union = predicted + true - intersection
+        iou = intersection[union > 0] / union[union > 0]
+        metrics[f"region_purity{suffix}"] = 100 * int(shown[index]) / cells.size
+        metrics[f"region_accuracy{suffix}"] = 100 * int(right[index]) / max(decided, 1)
+        metrics[f"region_miou{suffix}"] = 100 * float(iou.sum()) / max(len(iou), 1)
+    return {**metrics, "region_purity_chance": 100 * distinct / (cells.size * num_classes)}

@@ -21,10 +21,6 @@ _CLASSES = 6
 def draw_splines(model: VoLUNet, classes: Sequence[str]) -> Image.Image | None:
     """Draw what a KAN head makes of its strongest input, for each of the first classes.
 
-    Args:
-        model: The model.
-        classes: K names.
-
     Returns:
         ``None`` for a head without splines.
     """
@@ -33,17 +29,16 @@ def draw_splines(model: VoLUNet, classes: Sequence[str]) -> Image.Image | None:
         return None
     strength = (layer.spline_weight.norm(dim=2) * layer.spline_scaler.abs()).cpu()
     figure = Figure(figsize=(12, 6.5), layout="constrained")
-    axes = figure.subplots(2, _CLASSES // 2).ravel()
-    for axis in axes:
-        axis.axis("off")
-    for axis, k in zip(axes, range(len(classes)), strict=False):
+    for k, axis in enumerate(figure.subplots(2, _CLASSES // 2).flat):
+        if k >= len(classes):
+            axis.axis("off")
+            continue
         channel = int(strength[k].argmax())
         knots = layer.grid[channel].cpu()
         x = torch.linspace(float(knots[0]), float(knots[-1]), 200)
         inputs = torch.zeros(len(x), layer.in_features, device=layer.grid.device)
         inputs[:, channel] = x.to(inputs.device)
         others = layer(torch.zeros_like(inputs[:1]))[0, k]  # what all the other inputs add at 0
-        axis.axis("on")
         axis.plot(x, (layer(inputs)[:, k] - others).float().cpu(), color=PALETTE["blue"])
         inner = float(knots[layer.spline_order]), float(knots[-layer.spline_order - 1])
         axis.axvspan(*inner, color=PALETTE["sky"], alpha=0.15)

@@ -14,7 +14,7 @@ _LISTED = 10  # classes named before a list is shortened
 
 def _class_lines(classes: Sequence[str], table: Table) -> list[str]:
     """The per-class table, best AP first; the middle of a long list is left out."""
-    width = max(len(name) for name in classes)
+    width = max(map(len, classes))
     lines = [
         f"{classes[k]:<{width}}  {table['support'][k]:6d} {table['AP'][k]:6.1f}  "
         f"{table['precision'][k]:9.1f}  {table['recall'][k]:6.1f} {table['F1'][k]:6.1f}"
@@ -32,14 +32,11 @@ def _region_lines(metrics: dict[str, Any]) -> list[str]:
         return []
     rows, columns = metrics["region_grid"]
     lines = ["", f"{f'in {rows} x {columns} cells':<23}  purity  accuracy    mIoU"]
-    for name, suffix in (
-        ("classes of the regions", ""),
-        ("the image's top class", "_majority"),
-    ):
-        purity, accuracy, miou = (
-            metrics[f"region_{key}{suffix}"] for key in ("purity", "accuracy", "miou")
+    for name, suffix in (("classes of the regions", ""), ("the image's top class", "_majority")):
+        lines.append(
+            f"{name:<23}  {metrics[f'region_purity{suffix}']:6.2f}  "
+            f"{metrics[f'region_accuracy{suffix}']:8.2f}  {metrics[f'region_miou{suffix}']:6.2f}"
         )
-        lines.append(f"{name:<23}  {purity:6.2f}  {accuracy:8.2f}  {miou:6.2f}")
     return [*lines, f"{'a random class':<23}  {metrics['region_purity_chance']:6.2f}"]
 
 
@@ -58,34 +55,25 @@ def _absent_lines(metrics: dict[str, Any], table: Table) -> list[str]:
 
 
 def summary(metrics: dict[str, Any], table: Table) -> str:
-    """Return the result of a validation for a person to read.
-
-    Args:
-        metrics: As written to ``metrics.json``.
-        table: As written to ``per_class.csv``.
-    """
+    """Return the content of ``metrics.json`` and ``per_class.csv`` for a person to read."""
     threshold = metrics["threshold"]
-    decided = "own thresholds" if isinstance(threshold, list) else f"threshold {threshold:g}"
-    lines = [
-        f"{metrics['num_images']} images, {len(metrics['classes'])} classes",
-        "",
-        f"mAP                 {metrics['mAP']:6.2f}",
-        f"  by chance         {metrics['chance_mAP']:6.2f}",
-        f"  class frequencies {metrics['frequency_mAP']:6.2f}",
-        "",
-        f"{f'at {decided}':<20}precision  recall     F1",
-        f"mean over classes      {metrics['P_C']:6.2f}  {metrics['R_C']:6.2f}"
-        f" {metrics['F_C']:6.2f}   (CF1 {metrics['CF1']:.2f})",
-        f"over all decisions     {metrics['P_O']:6.2f}  {metrics['R_O']:6.2f}"
-        f" {metrics['F_O']:6.2f}",
-        f"mean over images                       {metrics['samples_F1']:6.2f}",
-        f"classes by frequency                   {metrics['weighted_F1']:6.2f}",
-        "",
-        f"by rank: top-1 {metrics['top1']:.2f}, precision at 5 {metrics['precision_at_5']:.2f}, "
-        f"recall at 5 {metrics['recall_at_5']:.2f}, MAP at 20 {metrics['MAP_at_20']:.2f}",
-    ]
+    at = "own thresholds" if isinstance(threshold, list) else f"threshold {threshold:g}"
+    text = (
+        "{num_images} images, {count} classes\n\n"
+        "mAP                 {mAP:6.2f}\n"
+        "  by chance         {chance_mAP:6.2f}\n"
+        "  class frequencies {frequency_mAP:6.2f}\n\n"
+        "{heading:<20}precision  recall     F1\n"
+        "mean over classes      {P_C:6.2f}  {R_C:6.2f} {F_C:6.2f}   (CF1 {CF1:.2f})\n"
+        "over all decisions     {P_O:6.2f}  {R_O:6.2f} {F_O:6.2f}\n"
+        "mean over images                       {samples_F1:6.2f}\n"
+        "classes by frequency                   {weighted_F1:6.2f}\n\n"
+        "by rank: top-1 {top1:.2f}, precision at 5 {precision_at_5:.2f}, "
+        "recall at 5 {recall_at_5:.2f}, MAP at 20 {MAP_at_20:.2f}"
+    )
+    classes = metrics["classes"]
+    lines = [text.format(count=len(classes), heading=f"at {at}", **metrics)]
     if metrics["nothing_predicted"]:
-        lines += ["No score exceeds the threshold: precision, recall and F1 are set to 0."]
-    lines += _absent_lines(metrics, table)
-    lines += _region_lines(metrics)
-    return "\n".join([*lines, *_class_lines(metrics["classes"], table)])
+        lines.append("No score exceeds the threshold: precision, recall and F1 are set to 0.")
+    lines += [*_absent_lines(metrics, table), *_region_lines(metrics)]
+    return "\n".join([*lines, *_class_lines(classes, table)])

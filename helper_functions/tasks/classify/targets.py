@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,12 +29,12 @@ class MultiHotTargets(Sequence[Tensor]):
         self.num_classes = len(classes)
         self.indices: list[list[int]] = []
         for sample in samples:
-            unknown = [name for name in sample.labels if name not in class_index]
-            if unknown:
-                raise UserError(
-                    f"{source}, line {sample.line}: the model does not know the class "
-                    f"{unknown[0]!r}; it was trained on {len(classes)} others."
-                )
+            for name in sample.labels:
+                if name not in class_index:
+                    raise UserError(
+                        f"{source}, line {sample.line}: the model does not know the class "
+                        f"{name!r}; it was trained on {len(classes)} others."
+                    )
             self.indices.append([class_index[name] for name in sample.labels])
 
     def __len__(self) -> int:
@@ -46,10 +44,3 @@ class MultiHotTargets(Sequence[Tensor]):
         target = torch.zeros(self.num_classes)
         target[self.indices[index]] = 1
         return target
-
-    def matrix(self) -> npt.NDArray[np.uint8]:
-        """Return all targets at once, 0/1 (N, K)."""
-        matrix = np.zeros((len(self), self.num_classes), np.uint8)
-        for row, indices in zip(matrix, self.indices, strict=True):
-            row[indices] = 1
-        return matrix

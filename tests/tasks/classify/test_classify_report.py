@@ -22,8 +22,8 @@ from helper_functions.results.report import (
     Section,
     Table,
     Text,
-    write_report,
 )
+from helper_functions.results.report.page import write_report
 from helper_functions.tasks.classify.region_maps import RegionMap
 from helper_functions.tasks.classify.report import Results, key_figures, sections
 from helper_functions.tasks.classify.report.tables import precision_by_recall, score_histogram
@@ -309,18 +309,18 @@ def test_findings_and_pairs(tmp_path: Path) -> None:
 
 def test_region_maps_stand_beside_their_images(tmp_path: Path) -> None:
     targets, scores = random_case(5, 4)
-    asked: list[Path] = []
+    asked: list[int] = []
 
-    def find_maps(paths: Sequence[Path]) -> list[RegionMap]:
-        asked.extend(paths)
+    def find_maps(indices: Sequence[int]) -> list[RegionMap]:
+        asked.extend(indices)
         labels = np.array([[0, 0], [1, 2]])
         return [
             RegionMap(labels, np.array([3, 1, 3]), np.array([0.25, 0.5, 0.75], np.float32))
-            for _ in paths
+            for _ in indices
         ]
 
     found = cards(sections(validation(tmp_path, targets, scores, find_maps=find_maps), 4))
-    assert [card.caption for card in found] == [path.name for path in asked]
+    assert [card.caption for card in found] == [f"p{index:03}.png" for index in asked]
     assert [len(card.images) for card in found] == [2] * 4
     assert [card.name for card in found] == ["best_1", "best_2", "worst_1", "worst_2"]
     for card in found:

@@ -21,7 +21,6 @@ def test_multi_hot_targets() -> None:
     targets = MultiHotTargets(SAMPLES, ["x", "y", "z"], Path("s.csv"))
     expected = [[1, 0, 0], [1, 0, 1], [0, 0, 0]]
     assert [target.tolist() for target in targets] == expected
-    assert targets.matrix().tolist() == expected
 
 
 def test_labels_the_model_does_not_know_are_named() -> None:

@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from helper_functions.results.report import KeyFigure, Section
-from helper_functions.tasks.classify.report.charts import curves
-from helper_functions.tasks.classify.report.confusions import (
-    confused_pairs,
-    cooccurring_pairs,
-    pair_charts,
-    pair_tables,
-)
+from helper_functions.tasks.classify.report import charts, confusions, tables
 from helper_functions.tasks.classify.report.findings import findings
 from helper_functions.tasks.classify.report.galleries import galleries
 from helper_functions.tasks.classify.report.results import Results
-from helper_functions.tasks.classify.report.tables import class_table, extremes_table, regions_table
 
 __all__ = ["Results", "key_figures", "sections"]
 
@@ -50,15 +43,13 @@ def sections(results: Results, shown: int = 12) -> list[Section]:
     Raises:
         ImageError: If an image to be shown cannot be read.
     """
-    confusions = confused_pairs(results)
-    cooccurrence = cooccurring_pairs(results)
+    pairs = confusions.count_pairs(results)
     return [
-        findings(results, confusions),
-        class_table(results),
-        *extremes_table(results),
-        curves(results),
-        pair_charts(results, confusions, cooccurrence),
-        *pair_tables(results, confusions, cooccurrence),
-        *regions_table(results.metrics),
+        findings(results, pairs[0]),
+        tables.class_table(results),
+        *tables.extremes_table(results),
+        charts.curves(results),
+        *confusions.pair_sections(results, *pairs),
+        *tables.regions_table(results.metrics),
         *galleries(results, shown),
     ]

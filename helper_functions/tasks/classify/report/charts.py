@@ -6,7 +6,6 @@ import textwrap
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from sklearn.metrics import precision_recall_curve
@@ -14,8 +13,6 @@ from sklearn.metrics import precision_recall_curve
 from helper_functions.results.report import Chart, Charts
 from helper_functions.results.style import INK, MUTED, PALETTE, new_figure, style_axes
 from helper_functions.tasks.classify.report.results import Results
-
-FloatArray = npt.NDArray[np.float64]
 
 _DPI = 180
 _WIDTH, _HEIGHT = 4.6, 3.6  # inches
@@ -34,19 +31,10 @@ def _add_key(figure: Figure, lines: list[tuple[Any, str]]) -> None:
     names = [textwrap.fill(name, _LINE_LENGTH) for _, name in lines]
     rows = sum(name.count("\n") + 1 for name in names)
     figure.set_size_inches(_WIDTH, _HEIGHT + _LINE * rows)
-    key = figure.legend(
-        [line for line, _ in lines], names, loc="outside lower left", frameon=False, fontsize=9,
-        labelcolor=INK, handlelength=3,
-    )  # fmt: skip
+    style = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 3}
+    key = figure.legend([line for line, _ in lines], names, loc="outside lower left", **style)
     for text in key.get_texts():
         text.set_parse_math(False)
-
-
-def all_labels_curve(results: Results) -> tuple[FloatArray, FloatArray]:
-    """Compute recall and precision of all labels together, at the borders of fine bins."""
-    false, true = results.score_counts(_FINE)[:, ::-1].cumsum(axis=1)
-    some = true + false > 0
-    return true[some] / max(true[-1], 1), true[some] / (true + false)[some]
 
 
 def _precision_recall(results: Results) -> Chart:
@@ -55,8 +43,15 @@ def _precision_recall(results: Results) -> Chart:
     axes = figure.subplots()
     style_axes(axes, "recall", "precision")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.03))
-    (line,) = axes.plot(*all_labels_curve(results), color=INK, linewidth=2.4)
+
+    # All labels, at the borders of fine bins
+    false, true = results.score_counts(_FINE)[:, ::-1].cumsum(axis=1)
+    some = true + false > 0
+    recall, precision = true[some] / max(true[-1], 1), true[some] / (true + false)[some]
+    (line,) = axes.plot(recall, precision, color=INK, linewidth=2.4)
     lines: list[tuple[Any, str]] = [(line, "all labels together")]
+
+    # Single classes
     present = results.present
     best = present[: min(_SHOWN, (len(present) + 1) // 2)]
     worst = present[len(best) :][-_SHOWN:]
@@ -105,11 +100,11 @@ def _scores(results: Results) -> Chart:
     axes = figure.subplots()
     style_axes(axes, "score", "labels")
     edges = np.linspace(0, 1, _BINS + 1)
-    kinds = (("labels that are not true", "vermilion", "-"), ("true labels", "blue", "--"))
+    styles = (("labels that are not true", "vermilion", "-"), ("true labels", "blue", "--"))
     lines: list[tuple[Any, str]] = []
-    for (name, color, dashes), heights in zip(kinds, counts, strict=True):
+    for (name, color, dashes), heights in zip(styles, np.maximum(counts, 0.5), strict=True):
         style: dict[str, Any] = {"color": PALETTE[color], "linewidth": 2, "linestyle": dashes}
-        lines.append((axes.stairs(np.maximum(heights, 0.5), edges, baseline=0.5, **style), name))
+        lines.append((axes.stairs(heights, edges, baseline=0.5, **style), name))
     axes.set_yscale("log")
     axes.set(xlim=(0, 1), ylim=(0.5, max(2 * counts.max(), 2)))
     threshold = results.metrics["threshold"]
@@ -122,5 +117,4 @@ def _scores(results: Results) -> Chart:
 
 def curves(results: Results) -> Charts:
     """Draw every numeric chart."""
-    charts = [_precision_recall(results), _calibration(results), _scores(results)]
-    return Charts("Curves", charts)
+    return Charts("Curves", [draw(results) for draw in (_precision_recall, _calibration, _scores)])

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from helper_functions.results.report import Chart, Charts, Column, Table
-from helper_functions.results.report.sections import Cell
+from helper_functions.results.report import Cell, Chart, Charts, Column, Section, Table
 from helper_functions.results.style import INK, PALETTE, PAPER, new_figure
 from helper_functions.tasks.classify.report.results import Results
 
@@ -31,36 +30,28 @@ _WHITE_TO_BLUE = LinearSegmentedColormap.from_list("shares", [PAPER, PALETTE["bl
 
 
 class Pairs(NamedTuple):
-    """Counts of ordered pairs of classes.
+    """Counts of ordered pairs of classes."""
 
-    Attributes:
-        classes: (M,) the classes that were counted.
-        counts: (M, M), diagonal 0.
-        support: (M,) images that show each class, of those that were counted.
-    """
+    classes: IntArray  # (M,) the classes that were counted
+    counts: IntArray  # (M, M), diagonal 0
+    support: IntArray  # (M,) images that show each class, of those that were counted
 
-    classes: IntArray
-    counts: IntArray
-    support: IntArray
-
-    def top(self, number: int) -> list[tuple[int, int, int]]:
+    def top(self, length: int) -> list[tuple[int, int, int]]:
         """Return the most frequent pairs: two classes, by their index of K, and their count."""
-        order = np.argsort(-self.counts, axis=None, kind="stable")[:number]
+        order = np.argsort(-self.counts, axis=None, kind="stable")[:length]
         rows, columns = np.unravel_index(order, self.counts.shape)
-        return [
-            (int(self.classes[a]), int(self.classes[b]), int(self.counts[a, b]))
-            for a, b in zip(rows, columns, strict=True)
-            if self.counts[a, b]
-        ]
+        counts = self.counts[rows, columns]
+        pairs = np.stack([self.classes[rows], self.classes[columns], counts], axis=1)
+        return [(a, b, count) for a, b, count in pairs.tolist() if count]
 
 
-def _sampled(results: Results) -> tuple[BoolArray, BoolArray]:
+def _sample(results: Results) -> tuple[BoolArray, BoolArray]:
     """Return truth and decisions of at most ``_IMAGES`` images."""
     step = -(-len(results.targets) // _IMAGES)
     return results.targets[::step] == 1, results.scores[::step] > results.limits
 
 
-def _count_pairs(true: BoolArray, left: BoolArray, right: BoolArray) -> Pairs:
+def _count(true: BoolArray, left: BoolArray, right: BoolArray) -> Pairs:
     """Count images in which a holds on the left and b on the right, for every pair of classes."""
     # A pair needs both sides, so classes that lack one are of no interest.
     weight = np.minimum(left.sum(axis=0), right.sum(axis=0))
@@ -70,16 +61,10 @@ def _count_pairs(true: BoolArray, left: BoolArray, right: BoolArray) -> Pairs:
     return Pairs(chosen, counts.round().astype(np.int64), true[:, chosen].sum(axis=0))
 
 
-def confused_pairs(results: Results) -> Pairs:
-    """Count how often a class is taken for another: a true and missed, b predicted and not true."""
-    true, decided = _sampled(results)
-    return _count_pairs(true, true & ~decided, decided & ~true)
-
-
-def cooccurring_pairs(results: Results) -> Pairs:
-    """Count how often two classes are in one image."""
-    true, _ = _sampled(results)
-    return _count_pairs(true, true, true)
+def count_pairs(results: Results) -> tuple[Pairs, Pairs]:
+    """Count confusions and co-occurrences."""
+    true, decided = _sample(results)
+    return _count(true, true & ~decided, decided & ~true), _count(true, true, true)
 
 
 def _matrix(results: Results, pairs: Pairs, rows: str, columns: str) -> Figure | None:
@@ -97,22 +82,20 @@ def _matrix(results: Results, pairs: Pairs, rows: str, columns: str) -> Figure |
     shares = 100 * pairs.counts[np.ix_(members, members)] / support[:, None]
     labels = [
         "\n".join(textwrap.wrap(results.classes[k], _LINE_LENGTH, max_lines=2, placeholder="…"))
-        + f" \N{MIDDLE DOT} {number}"
-        for number, k in enumerate(pairs.classes[members], 1)
+        + f" \N{MIDDLE DOT} {rank}"
+        for rank, k in enumerate(pairs.classes[members], 1)
     ]
     lines = max(label.count("\n") for label in labels) + 1
     figure = new_figure(6, 0.8 + len(members) * (0.1 + 0.14 * lines), 150)
     axes = figure.subplots()
     axes.imshow(shares, cmap=_WHITE_TO_BLUE, vmin=0, aspect="auto")
-    for (row, column), percent in np.ndenumerate(shares):
+    for (y, x), percent in np.ndenumerate(shares):
         if percent >= 0.5:
             ink = PAPER if percent > 0.6 * shares.max() else INK
-            axes.text(
-                column, row, f"{percent:.0f}", color=ink, fontsize=8, ha="center", va="center"
-            )
-    numbers = range(len(members))
-    axes.set_xticks(numbers, [str(number + 1) for number in numbers], fontsize=8, color=INK)
-    axes.set_yticks(numbers, labels, fontsize=9, color=INK, parse_math=False)
+            axes.text(x, y, f"{percent:.0f}", color=ink, fontsize=8, ha="center", va="center")
+    ticks = range(len(members))
+    axes.set_xticks(ticks, [str(tick + 1) for tick in ticks], fontsize=8, color=INK)
+    axes.set_yticks(ticks, labels, fontsize=9, color=INK, parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(columns, color=INK)
@@ -130,47 +113,40 @@ def _restriction(results: Results, pairs: Pairs) -> str:
     return f" Counted over {' and '.join(words)}." if words else ""
 
 
-def pair_charts(results: Results, confusions: Pairs, cooccurrence: Pairs) -> Charts:
-    """Draw both matrices."""
-    parts = (
-        (
-            *("confusions", "Confusions", confusions, "shown and missed", "predicted instead"),
-            "Images that show one class and not the other, where the other is predicted in its "
-            "place; in percent of all that show the one.",
-        ),
-        (
-            *("cooccurrence", "Co-occurrence", cooccurrence, "shown", "shown as well"),
-            "Images that show both classes, in percent of those that show the class of the row.",
-        ),
+def pair_sections(results: Results, confusions: Pairs, cooccurrence: Pairs) -> list[Section]:
+    """Draw both matrices and list the most frequent pairs."""
+    confused_note = (
+        "Images that show one class and not the other, where the other is predicted in its place; "
+        "in percent of all that show the one."
+    )
+    together_note = (
+        "Images that show both classes, in percent of those that show the class of the row."
     )
     charts = []
-    for name, title, pairs, rows, columns, note in parts:
-        figure = _matrix(results, pairs, rows, columns)
+    for title, pairs, y, x, note in (
+        ("Confusions", confusions, "shown and missed", "predicted instead", confused_note),
+        ("Co-occurrence", cooccurrence, "shown", "shown as well", together_note),
+    ):
+        figure = _matrix(results, pairs, y, x)
         note += _restriction(results, pairs) if figure else " There is no such pair."
-        charts.append(Chart(name, title, figure, note))
-    return Charts("Confusions and co-occurrence", charts)
+        charts.append(Chart(title.lower().replace("-", ""), title, figure, note))
 
-
-def pair_tables(results: Results, confusions: Pairs, cooccurrence: Pairs) -> list[Table]:
-    """List the most frequent pairs; those that come together with how often both are predicted."""
-    names = results.classes
-    _, decided = _sampled(results)
+    # The lists; of classes that come together every pair is there in both orders
+    names, support, (_, decided) = results.classes, results.table["support"], _sample(results)
     confused: list[list[Cell]] = [
-        [names[a], names[b], count, int(results.table["support"][a])]
-        for a, b, count in confusions.top(_PAIRS)
+        [names[a], names[b], count, int(support[a])] for a, b, count in confusions.top(_PAIRS)
     ]
-    # Every pair comes in both orders.
-    pairs = [pair for pair in cooccurrence.top(2 * _PAIRS + 2) if pair[0] < pair[1]][:_PAIRS]
     together: list[list[Cell]] = [
         [names[a], names[b], count, int((decided[:, a] & decided[:, b]).sum())]
-        for a, b, count in pairs
+        for a, b, count in cooccurrence.top(2 * _PAIRS + 2)
+        if a < b
     ]
-    tables = (
+    sections: list[Section] = [Charts("Confusions and co-occurrence", charts)]
+    for title, second, last, rows in (
         ("Most frequent confusions", "taken for", "shown in", confused),
-        ("Classes most often in one image", "with", "predicted in", together),
-    )
-    return [
-        Table(title, [Column("class"), Column(second), Column("images", 0), Column(last, 0)], rows)
-        for title, second, last, rows in tables
-        if rows
-    ]
+        ("Classes most often in one image", "with", "predicted in", together[:_PAIRS]),
+    ):
+        columns = [Column("class"), Column(second), Column("images", 0), Column(last, 0)]
+        if rows:
+            sections.append(Table(title, columns, rows))
+    return sections

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -32,22 +33,6 @@ _REGIONS_NOTE = (
 )
 
 
-def _best_and_worst(results: Results, shown: int) -> tuple[dict[int, float], dict[int, float]]:
-    """Choose the best images, best first, and the worst, worst first; none is in both.
-
-    Returns:
-        The average precision (0 to 1) of each by its index.
-    """
-    labeled = np.flatnonzero(results.targets.any(axis=1)).tolist()
-    ap = {
-        index: average_precision(results.scores[index], results.targets[index]) for index in labeled
-    }
-    order = sorted(ap, key=lambda index: -ap[index])
-    count = min(shown, len(order))
-    best, worst = order[: (count + 1) // 2], order[::-1][: count // 2]
-    return {index: ap[index] for index in best}, {index: ap[index] for index in worst}
-
-
 def _groups(results: Results, index: int) -> list[ChipGroup]:
     """Sort all labels of an image into right, missed and wrong, each by descending score."""
     true, score = results.targets[index] == 1, results.scores[index]
@@ -74,14 +59,14 @@ def _card(
     if region_map is None:
         return Card(path.name, [image], value, groups=groups)
     legend = region_legend(region_map, results.classes)
-    entries = list(legend.values())
     overlay = draw_region_map(image, region_map, legend, _OVERLAY, with_scores=False)
     original = overlay_regions(image, region_map, results.classes)
+    entries = list(legend.values())
     return Card(path.name, [image, overlay], value, entries, groups, name, original)
 
 
 def galleries(results: Results, shown: int) -> list[Gallery]:
-    """Show the best and the worst images; nothing without images.
+    """Show the best images, best first, and the worst, worst first; none is in both.
 
     Args:
         results: The validation.
@@ -90,24 +75,26 @@ def galleries(results: Results, shown: int) -> list[Gallery]:
     Raises:
         ImageError: If an image to be shown cannot be read.
     """
-    chosen = dict(zip(("best", "worst"), _best_and_worst(results, shown), strict=True))
-    indices = [index for members in chosen.values() for index in members]
-    maps: Iterable[RegionMap | None] = [None] * len(indices)
+    # The images by their average precision
+    labeled = np.flatnonzero(results.targets.any(axis=1)).tolist()
+    ap = {k: average_precision(results.scores[k], results.targets[k]) for k in labeled}
+    order = sorted(ap, key=lambda index: -ap[index])
+    count = min(shown, len(order))
+    chosen = {"best": order[: (count + 1) // 2], "worst": order[::-1][: count // 2]}
+
+    # Their cards
+    indices = [*chosen["best"], *chosen["worst"]]
+    maps: Iterator[RegionMap | None] = itertools.repeat(None)
     note = _NOTE
     if results.find_maps is not None and indices:
-        maps = results.find_maps(indices)
+        maps = iter(results.find_maps(indices))
         note += _REGIONS_NOTE
-    rest = iter(maps)
-    return [
-        Gallery(
-            f"{word.capitalize()} images",
-            [
-                _card(results, index, precision, next(rest), f"{word}_{number}")
-                for number, (index, precision) in enumerate(members.items(), 1)
-            ],
-            note,
-            _LEGEND,
-        )
-        for word, members in chosen.items()
-        if members
-    ]
+    sections = []
+    for word, members in chosen.items():
+        cards = [
+            _card(results, index, ap[index], next(maps), f"{word}_{rank}")
+            for rank, index in enumerate(members, 1)
+        ]
+        if cards:
+            sections.append(Gallery(f"{word.capitalize()} images", cards, note, _LEGEND))
+    return sections

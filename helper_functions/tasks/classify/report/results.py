@@ -17,30 +17,19 @@ from helper_functions.metrics.calibration import Reliability, reliability
 from helper_functions.metrics.thresholds import Rule, tune_thresholds
 from helper_functions.tasks.classify.region_maps import RegionMap
 
-FindMaps = Callable[[Sequence[int]], Iterable[RegionMap]]
-
 
 @dataclass(frozen=True)
 class Results:
-    """A validation of N images and K classes.
+    """A validation of N images and K classes."""
 
-    Attributes:
-        metrics: As written to ``metrics.json``.
-        table: As written to ``per_class.csv``.
-        paths: The N images.
-        targets: (N, K) 0 or 1.
-        scores: (N, K) probabilities.
-        find_maps: Gives the region maps of images by index; ``None``: the report goes without.
-        read: Decodes an image.
-    """
-
-    metrics: dict[str, Any]
-    table: dict[str, npt.NDArray[Any]]
-    paths: Sequence[Path]
-    targets: npt.NDArray[np.uint8]
-    scores: npt.NDArray[np.float32]
-    find_maps: FindMaps | None = None
-    read: Callable[[Path], Image.Image] = read_image
+    metrics: dict[str, Any]  # as written to metrics.json
+    table: dict[str, npt.NDArray[Any]]  # as written to per_class.csv
+    paths: Sequence[Path]  # the N images
+    targets: npt.NDArray[np.uint8]  # (N, K) 0 or 1
+    scores: npt.NDArray[np.float32]  # (N, K) probabilities
+    # Gives the region maps of images by index; None: the report goes without.
+    find_maps: Callable[[Sequence[int]], Iterable[RegionMap]] | None = None
+    read: Callable[[Path], Image.Image] = read_image  # decodes an image
 
     @property
     def classes(self) -> list[str]:
@@ -77,9 +66,8 @@ class Results:
 
     def score_counts(self, bins: int) -> npt.NDArray[np.int64]:
         """Count the labels in bins of equal width by their score: (2, bins), the true ones last."""
-        counts = np.zeros((2, bins), np.int64)
+        counts = np.zeros(2 * bins, np.int64)
         for target, score in zip(self.targets, self.scores, strict=True):
             members = np.minimum((score * bins).astype(np.int64), bins - 1)
-            for value in (0, 1):
-                counts[value] += np.bincount(members[target == value], minlength=bins)
-        return counts
+            counts += np.bincount(members + np.where(target, bins, 0), minlength=2 * bins)
+        return counts.reshape(2, bins)

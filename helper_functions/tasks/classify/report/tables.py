@@ -6,23 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from helper_functions.results.report import Column, Sparkline, Table
-from helper_functions.results.report.sections import Cell
+from helper_functions.results.report import Cell, Column, Sparkline, Table
 from helper_functions.tasks.classify.report.results import Results
 
 _BINS = 10  # of a class's histogram
 _MANY = 40  # classes, before those at both ends are listed
 _ENDS = 10
 _RATES = ("precision", "recall", "F1")
-_COLUMNS = (
-    Column("class"),
-    Column("images", 0),
-    Column("AP", 1, bar=True),
-    *(Column(name, 1) for name in _RATES),
-    Column("best threshold", 2),
-    Column("precision by recall"),
-    Column("scores"),
-)
 
 
 def precision_by_recall(results: Results, k: int) -> list[float]:
@@ -50,50 +40,43 @@ def score_histogram(results: Results, k: int) -> list[list[float]]:
 
 
 def _row(results: Results, k: int) -> list[Cell]:
-    table = results.table
-    curve = precision_by_recall(results, k)
+    table, curve = results.table, precision_by_recall(results, k)
     return [
-        results.classes[k],
-        int(table["support"][k]),
-        float(table["AP"][k]),
-        *(float(table[name][k]) for name in _RATES),
+        *(results.classes[k], int(table["support"][k])),
+        *(float(table[name][k]) for name in ("AP", *_RATES)),
         results.best_thresholds[k],
         Sparkline([curve]) if curve else None,
         Sparkline(score_histogram(results, k)),
     ]
 
 
-def _note(results: Results) -> str:
-    """How to read the table, and what in it has no value."""
-    metrics = results.metrics
-    sentences = [
+def class_table(results: Results) -> Table:
+    """All classes, best AP first."""
+    note = (
         "In percent, best AP (average precision) first. The best threshold is that of the highest "
         "F1 on these images. Scores from 0 to 1: solid, images with the class; dashed, the others "
         "(log scale)."
-    ]
-    if metrics["absent_classes"]:
-        absent = f"Classes without an image in this split: {metrics['absent_classes']}"
-        sentences.append(f"{absent}; they count as AP 0.")
+    )
+    if absent := results.metrics["absent_classes"]:
+        note += f" Classes without an image in this split: {absent}; they count as AP 0."
     if not results.table["predicted"].all():
-        sentences.append("Precision and F1 of a class that is never predicted are set to 0.")
-    return " ".join(sentences)
-
-
-def class_table(results: Results) -> Table:
-    """All classes, best AP first."""
-    rows = [_row(results, k) for k in results.best_first]
-    return Table("Classes", _COLUMNS, rows, _note(results))
+        note += " Precision and F1 of a class that is never predicted are set to 0."
+    columns = [
+        *(Column("class"), Column("images", 0), Column("AP", 1, bar=True)),
+        *(Column(name, 1) for name in _RATES),
+        *(Column("best threshold", 2), Column("precision by recall"), Column("scores")),
+    ]
+    return Table("Classes", columns, [_row(results, k) for k in results.best_first], note)
 
 
 def extremes_table(results: Results) -> list[Table]:
     """List the best and the weakest classes, where there are too many to see both at once."""
     if len(results.classes) <= _MANY:
         return []
-    ap = results.table["AP"]
-    best, weakest = results.present[:_ENDS], results.present[::-1][:_ENDS]
+    ap, present = results.table["AP"], results.present
     rows: list[list[Cell]] = [
         [results.classes[a], float(ap[a]), results.classes[b], float(ap[b])]
-        for a, b in zip(best, weakest, strict=True)
+        for a, b in zip(present[:_ENDS], present[::-1][:_ENDS], strict=True)
     ]
     columns = [Column("best"), Column("AP", 1), Column("weakest"), Column("AP", 1)]
     return [Table("Best and weakest classes", columns, rows)]
@@ -103,24 +86,16 @@ def regions_table(metrics: dict[str, Any]) -> list[Table]:
     """Compare regions with masks; without masks there is no table."""
     if "region_grid" not in metrics:
         return []
-    rows, columns = metrics["region_grid"]
-    ways = (("classes of the regions", ""), ("image's top class", "_majority"))
-    lines: list[list[str | float | None]] = [
+    rows: list[list[Cell]] = [
         [name, *(metrics[f"region_{key}{suffix}"] for key in ("purity", "accuracy", "miou"))]
-        for name, suffix in ways
+        for name, suffix in (("classes of the regions", ""), ("image's top class", "_majority"))
     ]
+    rows.append(["a random class", metrics["region_purity_chance"], None, None])
+    columns = [Column("every cell takes")]
+    columns += [Column(name, 1) for name in ("purity", "accuracy", "mIoU")]
+    height, width = metrics["region_grid"]
     note = (
-        f"In percent, on {rows} x {columns} cells an image. Purity: the predicted class is shown "
+        f"In percent, on {height} x {width} cells an image. Purity: the predicted class is shown "
         "in the cell; accuracy: it covers most of it; mIoU: of the pixels, mean over classes."
     )
-    return [
-        Table(
-            "Regions against masks",
-            [
-                Column("every cell takes"),
-                *(Column(name, 1) for name in ("purity", "accuracy", "mIoU")),
-            ],
-            [*lines, ["a random class", metrics["region_purity_chance"], None, None]],
-            note,
-        )
-    ]
+    return [Table("Regions against masks", columns, rows, note)]
