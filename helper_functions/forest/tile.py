@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ MIN_AREA_SHARE = 0.07
 SEED_STREAM = 0x466F72  # keeps these draws apart from other users of the same seed
 
 
-@dataclass(frozen=True)
-class ForestTile:
+class ForestTile(NamedTuple):
     """One tile and everything known about it.
 
     Attributes:
@@ -37,14 +36,6 @@ class ForestTile:
     mask: ByteArray
     crowns: FloatArray
     labels: tuple[str, ...]
-
-
-def _labels(mask: ByteArray) -> tuple[str, ...]:
-    """Classes that cover more than MIN_AREA_SHARE of the mask, in the order of CLASSES."""
-    shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
-    return tuple(
-        name for name, share in zip(CLASSES, shares, strict=True) if share > MIN_AREA_SHARE
-    )
 
 
 def _visible_trees(crowns: Crowns, mask: ByteArray, canopy: Canopy) -> FloatArray:
@@ -81,4 +72,6 @@ def make_tile(seed: int, size: int = TILE_SIZE) -> ForestTile:
     classes = class_map(canopy, crowns, ground)
     image = expose(rng, light_scene(rng, canopy, crowns, classes, ground))
     mask = classes.astype(np.uint8)
-    return ForestTile(image, mask, _visible_trees(crowns, mask, canopy), _labels(mask))
+    shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
+    labels = tuple(CLASSES[index] for index in np.flatnonzero(shares > MIN_AREA_SHARE))
+    return ForestTile(image, mask, _visible_trees(crowns, mask, canopy), labels)
