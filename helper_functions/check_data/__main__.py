@@ -75,13 +75,8 @@ def check(
 ) -> tuple[dict[str, Any], list[Sample]]:
     """Check a split CSV and its images; return the report, as JSON types, and the usable rows.
 
-    Args:
-        csv_path: The split CSV.
-        img_dir: The folder that its file names are relative to.
-        classes: A file of the names that labels may have; ``None``: any name.
-        limit: Examples to keep of each kind of finding.
-        workers: Processes that decode images.
-        image_format: How the run would read them.
+    ``classes`` is a file of the names that labels may have (default: any), ``limit`` the examples
+    to keep of each kind of finding, ``image_format`` how the run would read the images.
 
     Raises:
         UserError: If ``classes`` cannot be read.

@@ -130,12 +130,6 @@ def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float =
     center of the top-left one), crowns.csv (the same as filename,x,y,class), splits.csv
     (filename,label,split) and, last, forest.json with the settings.
 
-    Args:
-        folder: where to write; made if it is missing.
-        tiles: number of tiles.
-        seed: another seed gives another forest.
-        val_fraction: share of the tiles in the val split.
-
     Raises:
         UserError: a setting is out of range, the folder holds other data or cannot be written.
     """

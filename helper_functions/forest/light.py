@@ -92,15 +92,8 @@ def light_scene(
 ) -> FloatArray:
     """Color the canopy and the ground and light them.
 
-    Args:
-        rng: source of the foliage's texture and of the sun.
-        canopy: the crowns seen from above.
-        crowns: all crowns of the tile.
-        classes: (size, size) class of each pixel.
-        ground: (size, size) class of the stand at each pixel.
-
-    Returns:
-        (3, size, size) radiance, roughly 0..255.
+    Classes are those of each pixel, ground those of its stand, (size, size) both; the radiance is
+    (3, size, size), roughly 0..255.
     """
     size = len(classes)
     covered = canopy.height > 0.0

@@ -23,19 +23,14 @@ SEED_STREAM = 0x466F72  # keeps these draws apart from other users of the same s
 class ForestTile(NamedTuple):
     """One tile and everything known about it.
 
-    Attributes:
-        image: (size, size, 3) uint8, RGB.
-        mask: (size, size) uint8, index into CLASSES of the class at each pixel; ground between two
-            crowns belongs to the nearer one.
-        crowns: (n, 3) float32, rows of (x, y, class index) for each tree whose center is seen from
-            above, in pixels; a clearing's shrubs and stumps are no trees.
-        labels: the classes that cover more than MIN_AREA_SHARE of the tile, sorted.
+    Ground between two crowns belongs to the nearer one. `crowns` holds the trees whose center is
+    seen from above; a clearing's shrubs and stumps are no trees.
     """
 
-    image: ByteArray
-    mask: ByteArray
-    crowns: FloatArray
-    labels: tuple[str, ...]
+    image: ByteArray  # (size, size, 3) RGB
+    mask: ByteArray  # (size, size) index into CLASSES
+    crowns: FloatArray  # (n, 3) rows of (x, y, class index), in pixels
+    labels: tuple[str, ...]  # the classes that cover more than MIN_AREA_SHARE of the tile, sorted
 
 
 def _visible_trees(crowns: Crowns, mask: ByteArray, canopy: Canopy) -> FloatArray:
@@ -49,12 +44,7 @@ def _visible_trees(crowns: Crowns, mask: ByteArray, canopy: Canopy) -> FloatArra
 
 
 def make_tile(seed: int, size: int = TILE_SIZE) -> ForestTile:
-    """Draw one tile; the same seed and size always give the same tile.
-
-    Args:
-        seed: any whole number from 0.
-        size: side of the tile in pixels of 20 cm; crowns keep their size, so a smaller tile shows
-            less forest.
+    """Draw one tile of `size` pixels of 20 cm a side; the same arguments give the same tile.
 
     Raises:
         UserError: the seed is negative or the size is too small.

@@ -58,13 +58,8 @@ def cut_at_random(rows: Sequence[Row], fraction: float, seed: int) -> list[Row]:
 def cut_by_blocks(rows: Sequence[Row], fraction: float, seed: int, degrees: float) -> list[Row]:
     """Cut as ``cut_at_random``, but by squares of the map: neighbors are in one split.
 
-    Blocks are taken in a random order as long as val stays within its share.
-
-    Args:
-        rows: All rows; those without a split have a location.
-        fraction: Largest share of the rows without a split that go to val.
-        seed: Another seed gives another cut.
-        degrees: Side of a block in longitude and latitude.
+    Blocks of so many degrees a side are taken in a random order as long as val stays within its
+    share. Rows without a split have a location.
 
     Raises:
         UserError: If no block is small enough for val.

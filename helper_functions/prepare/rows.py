@@ -60,10 +60,7 @@ class ConversionResult:
 def check_name(text: str, where: str, what: str = "class name") -> str:
     """Return a name without outer blanks that survives the split CSV.
 
-    Args:
-        text: As the source has it.
-        where: File and line, for the message.
-        what: What it names, for the message.
+    ``where`` (file and line) and ``what`` are for the message.
 
     Raises:
         UserError: If it is empty or cannot be written.
