@@ -19,9 +19,9 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -36,10 +36,10 @@ from helper_functions.tasks import DEFAULT_TASK, get_task
 
 RECIPES = Path(__file__).parent / "recipes"
 ROOT = Path(__file__).parent.parent
+_KEYS = ("backbone", "ablation", "seeds")
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """One training: what is compared, and the words of the command line that say so."""
 
     backbone: str
@@ -87,18 +87,13 @@ def plan(recipe: dict[str, Any], args: argparse.Namespace) -> list[Run]:
     backbones = _chosen("backbone", recipe["backbones"], args.backbones)
     ablations = _chosen("ablation", recipe["ablations"], args.ablations)
     runs = []
-    for seed in range(args.seeds):
-        for backbone in backbones:
-            for ablation in ablations:
-                common = {
-                    **(recipe.get("flags") or {}),
-                    "backbone-name": backbone,
-                    **(recipe["backbones"][backbone] or {}),
-                }
-                compared = {**(recipe["ablations"][ablation] or {}), "seed": seed}
-                words = [*to_arguments(common), *args.train_flags, *to_arguments(compared)]
-                folder = args.output / backbone / ablation / f"seed{seed}"
-                runs.append(Run(backbone, ablation, seed, words, folder))
+    for seed, backbone, ablation in product(range(args.seeds), backbones, ablations):
+        common = {**(recipe.get("flags") or {}), "backbone-name": backbone}
+        common |= recipe["backbones"][backbone] or {}
+        compared = {**(recipe["ablations"][ablation] or {}), "seed": seed}
+        words = [*to_arguments(common), *args.train_flags, *to_arguments(compared)]
+        folder = args.output / backbone / ablation / f"seed{seed}"
+        runs.append(Run(backbone, ablation, seed, words, folder))
     return runs
 
 
@@ -129,11 +124,7 @@ def _call(script: str, words: Sequence[object], log: Path) -> None:
 
 
 def _claim(run: Run, csv_path: Path) -> None:
-    """Note in the run's folder what it is, so that no result is taken for another run's.
-
-    Raises:
-        UserError: If the folder belongs to a run with other flags or another split CSV.
-    """
+    """Note in the run's folder what it is; the note of another run raises ``UserError``."""
     digest = hashlib.sha256(csv_path.read_bytes()).hexdigest()
     note = json.dumps({"flags": run.words, "csv_sha256": digest}, indent=2) + "\n"
     path = run.folder / "run.json"
@@ -164,13 +155,11 @@ def read_metrics(run: Run) -> dict[str, Any] | None:
     path = run.folder / "val" / "metrics.json"
     if not path.is_file():
         return None
-    last = TrainingLog(run.folder / "log.csv").read()[-1]
-    values = {
-        f"{name.removeprefix('val_')}_last": float(value)
-        for name, value in last.items()
-        if name.startswith("val_") and value
-    }
-    return {**json.loads(path.read_text(encoding="utf-8")), **values}
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in TrainingLog(run.folder / "log.csv").read()[-1].items():
+        if name.startswith("val_") and value:
+            metrics[f"{name.removeprefix('val_')}_last"] = float(value)
+    return metrics
 
 
 def summarize(runs: Sequence[Run], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -188,19 +177,17 @@ def summarize(runs: Sequence[Run], columns: Sequence[str]) -> Iterator[dict[str,
 
 
 def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    def cell(row: dict[str, Any], column: str) -> str:
-        if column not in row:
-            return ""
-        spread = row[f"{column}_std"]
-        return f"{row[column]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-
     columns = [column for column in columns if any(column in row for row in rows)]
-    header = ["backbone", "ablation", "seeds", *columns, "paper"]
-    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+    header = [*_KEYS, *columns, "paper"]
+    lines = [header, ["---"] * len(header)]
     for row in rows:
-        cells = [row["backbone"], row["ablation"], str(row["seeds"])]
-        lines.append(" | ".join([*cells, *(cell(row, column) for column in columns), ""]))
-    table = "\n".join(f"| {line} |" for line in lines)
+        cells = [str(row[key]) for key in _KEYS]
+        for column in columns:
+            mean, spread = row.get(column), row.get(f"{column}_std")
+            cell = "" if mean is None else f"{mean:.2f}"
+            cells.append(cell if spread is None else f"{cell} ± {spread:.2f}")
+        lines.append([*cells, ""])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         f"{table}\n\nMean ± standard deviation over the seeds, of the checkpoint with the best "
         "validation score; a name with `_last` is the value after the last epoch, which no choice "
@@ -212,10 +199,9 @@ def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
 def write_tables(runs: Sequence[Run], columns: Sequence[str], folder: Path) -> None:
     """Write ``results.csv`` and ``results.md`` from what has been measured so far."""
     rows = list(summarize(runs, columns))
-    names = ["backbone", "ablation", "seeds"]
-    names += [name for column in columns for name in (column, f"{column}_std")]
+    names = [name for column in columns for name in (column, f"{column}_std")]
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+    table = csv.DictWriter(text, fieldnames=[*_KEYS, *names], lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_text(folder / "results.csv", text.getvalue())
@@ -223,7 +209,7 @@ def write_tables(runs: Sequence[Run], columns: Sequence[str], folder: Path) -> N
 
 
 def main() -> None:
-    """Recipe -> runs -> tables."""
+    """Run what a recipe lists and write its tables."""
     parser = cli.Parser(
         usage="%(prog)s RECIPE --img_dir DIR --csv_path CSV [options] [-- FLAGS OF train.py]",
         description=__doc__,

@@ -15,12 +15,7 @@ from tqdm import tqdm
 from helper_functions import cli
 from helper_functions.check_data.chart import draw_classes
 from helper_functions.check_data.findings import Findings
-from helper_functions.check_data.images import (
-    DecodedImage,
-    check_contents,
-    check_files,
-    decode_all,
-)
+from helper_functions.check_data.images import check_contents, check_files, decode_all
 from helper_functions.check_data.labels import ClassCounts
 from helper_functions.check_data.report import make_report, to_text
 from helper_functions.check_data.rows import check_rows, check_spelling, check_splits, read_rows
@@ -78,18 +73,10 @@ def check(
     workers: int = 1,
     image_format: ImageFormat = DEFAULT,
 ) -> tuple[dict[str, Any], list[Sample]]:
-    """Check a split CSV and its images.
+    """Check a split CSV and its images; return the report, as JSON types, and the usable rows.
 
-    Args:
-        csv_path: The split CSV.
-        img_dir: The folder that its file names are relative to.
-        classes: A file of the names that labels may have; ``None``: any name.
-        limit: Examples to keep of each kind of finding.
-        workers: Processes that decode images.
-        image_format: How the run would read them.
-
-    Returns:
-        The report, in types that JSON can hold, and the rows that can be used.
+    ``classes`` is a file of the names that labels may have (default: any), ``limit`` the examples
+    to keep of each kind of finding, ``image_format`` how the run would read the images.
 
     Raises:
         UserError: If ``classes`` cannot be read.
@@ -103,29 +90,24 @@ def check(
     check_spelling(counts, classes, findings)
 
     # The images, each decoded once
-    images: dict[str, DecodedImage] = {}
+    images = {}
     if img_dir.is_dir():
         names = list(dict.fromkeys(sample.filename for sample in samples))
         paths = [img_dir / name for name in names]
         decoded = decode_all(paths, min(workers, len(names)), image_format)
         progress = tqdm(decoded, desc="decoding", total=len(names), disable=None, leave=False)
-        images.update(zip(names, progress, strict=True))
+        images = dict(zip(names, progress, strict=True))
         check_files(samples, images, img_dir, findings)
         check_contents(samples, images, findings)
     else:
-        findings.fault(
-            "no-image-folder", f"The image folder {img_dir} does not exist; check --img_dir."
-        )
+        sentence = f"The image folder {img_dir} does not exist; check --img_dir."
+        findings.fault("no-image-folder", sentence)
     origin = {"csv_path": str(csv_path), "img_dir": str(img_dir)}
     return {**origin, **make_report(samples, counts, images.values(), findings)}, samples
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Raises:
-        UserError: If there is a fault, after the report has been printed and written.
-    """
+    """Run the command line; a fault is a ``UserError`` once the report is printed and written."""
     args = make_parser().parse_args(arguments)
     if args.output:
         make_folder(args.output)
@@ -145,8 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text(args.output / "report.json", json.dumps(report, indent=2) + "\n")
         if report["classes"]:
             draw_classes(args.output / "classes.png", samples)
-    faults = report["faults"]
-    if faults:
+    if faults := report["faults"]:
         count = sum(fault["count"] for fault in faults)
         raise UserError(
             f"The check of {args.csv_path} found {count:,} fault{'s' * (count > 1)}; fix what "

@@ -22,15 +22,7 @@ _COLORS = {"train": PALETTE["blue"], "val": PALETTE["orange"], "test": PALETTE["
 
 
 def cooccurrence(samples: Sequence[Sample], names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Count the images that show two classes together.
-
-    Args:
-        samples: Rows of a split CSV.
-        names: K classes.
-
-    Returns:
-        (K, K); on the diagonal, the images of each class.
-    """
+    """Count the images that show two of K classes together, (K, K); the diagonal: each class."""
     indices = {name: index for index, name in enumerate(names)}
     together = np.zeros((len(names), len(names)), np.int64)
     for sample in samples:
@@ -56,14 +48,9 @@ def _draw_bars(axes: Any, counts: ClassCounts) -> None:
     height = 0.8 / len(splits)
     for index, split in enumerate(splits):
         rows = np.arange(len(names)) + (index - (len(splits) - 1) / 2) * height
-        axes.barh(
-            rows,
-            [counts.by_split[split][name] for name in names],
-            height,
-            color=_COLORS[split],
-            label=f"{split} (of {counts.images[split]:,})",
-            log=True,
-        )
+        widths = [counts.by_split[split][name] for name in names]
+        label = f"{split} (of {counts.images[split]:,})"
+        axes.barh(rows, widths, height, color=_COLORS[split], label=label, log=True)
     axes.set(title=title, xlabel="images", ylim=(len(names) - 0.5, -0.5))
     axes.set_xlim(left=0.7)
     _label(axes.set_yticks, names)
@@ -84,12 +71,7 @@ def _draw_matrix(axes: Any, names: Sequence[str], together: npt.NDArray[np.int64
 
 
 def draw_classes(path: Path, samples: Sequence[Sample]) -> None:
-    """Write a figure of a set's classes: images of each, and which come together.
-
-    Args:
-        path: The PNG file.
-        samples: Rows of a split CSV, at least one of which names a class.
-    """
+    """Write a PNG of the classes (at least one): images of each, and which come together."""
     counts = ClassCounts(samples)
     paired = counts.by_frequency()[:_PAIRED]
     rows = max(min(len(counts.names), _BARS), len(paired) + 8, 20)

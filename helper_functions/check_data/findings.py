@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-
-@dataclass
-class Finding:
-    """How often a kind of fault or note occurs, and the first sentences on it."""
-
-    kind: str
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
+from typing import Any
 
 
 class Findings:
-    """Faults (training fails, or its metrics mean nothing) and notes, by kind, as they are met.
+    """Faults (training fails, or its metrics mean nothing) and notes: count and first sentences.
 
     Args:
-        limit: Examples to keep of each kind; the rest is only counted.
+        limit: Sentences to keep of each kind; the rest is only counted.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.faults: dict[str, Finding] = {}
-        self.notes: dict[str, Finding] = {}
+        self.faults: dict[str, dict[str, Any]] = {}
+        self.notes: dict[str, dict[str, Any]] = {}
 
     def fault(self, kind: str, sentence: str) -> None:
         """Add a fault; the kind is a word or two, joined by hyphens."""
@@ -34,8 +25,8 @@ class Findings:
         """Add a note."""
         self._add(self.notes, kind, sentence)
 
-    def _add(self, findings: dict[str, Finding], kind: str, sentence: str) -> None:
-        finding = findings.setdefault(kind, Finding(kind))
-        finding.count += 1
-        if len(finding.examples) < self.limit:
-            finding.examples.append(sentence)
+    def _add(self, findings: dict[str, dict[str, Any]], kind: str, sentence: str) -> None:
+        finding = findings.setdefault(kind, {"kind": kind, "count": 0, "examples": []})
+        finding["count"] += 1
+        if finding["count"] <= self.limit:
+            finding["examples"].append(sentence)

@@ -26,19 +26,12 @@ _BATCH = 4096  # files handed to the processes together
 
 
 class DecodedImage(NamedTuple):
-    """What is known of a file after decoding it.
+    """What is known of a file after decoding it."""
 
-    Attributes:
-        problem: Why it cannot be used, a clause; ``None`` for a good one.
-        size: Width and height in pixels, as displayed.
-        format: File format and mode, such as "JPEG RGB".
-        digest: Hash of the decoded pixels.
-    """
-
-    problem: str | None
-    size: tuple[int, int] = (0, 0)
-    format: str = ""
-    digest: bytes = b""
+    problem: str | None  # why it cannot be used, a clause
+    size: tuple[int, int] = (0, 0)  # width and height in pixels, as displayed
+    format: str = ""  # file format and mode, such as "JPEG RGB"
+    digest: bytes = b""  # hash of the decoded pixels
 
 
 def decode(path: Path, image_format: ImageFormat = DEFAULT) -> DecodedImage:
@@ -72,11 +65,6 @@ def decode_all(
 
     Once a process has died (mostly for want of memory), one process does the rest, so that the file
     that ends it is known.
-
-    Args:
-        paths: The files.
-        workers: Processes that share them.
-        image_format: How a run would read them.
     """
     done = 0
     while done < len(paths):
@@ -114,15 +102,9 @@ def _exit_with_parent() -> None:
 
 
 def check_files(
-    samples: Sequence[Sample],
-    images: Mapping[str, DecodedImage],
-    img_dir: Path,
-    findings: Findings,
+    samples: Sequence[Sample], images: Mapping[str, DecodedImage], img_dir: Path, findings: Findings
 ) -> None:
-    """Find files that are missing or cannot be decoded.
-
-    Training does not open the images of the split test, so theirs are notes.
-    """
+    """Find unreadable files; in the split test, which training does not open, they are notes."""
     for sample in samples:
         problem = images[sample.filename].problem
         if problem is None:
@@ -167,11 +149,8 @@ def check_contents(
             f"{earlier.line}, {earlier.filename!r}"
         )
         if earlier.split != sample.split:
-            findings.fault(
-                TWO_SPLITS,
-                f"{same}, but the splits are {sample.split} and {earlier.split}; an image belongs "
-                f"to one split.",
-            )
+            two = f"but the splits are {sample.split} and {earlier.split}"
+            findings.fault(TWO_SPLITS, f"{same}, {two}; an image belongs to one split.")
         else:
             differ = set(earlier.labels) != set(sample.labels)
             labels = "other labels" if differ else "the same labels"

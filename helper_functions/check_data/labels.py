@@ -16,8 +16,7 @@ class ClassCounts:
 
     Attributes:
         names: All class names, sorted.
-        by_split: Images of a class (a missing name: none), for each of ``SPLITS``.
-        total: The same over all splits.
+        by_split: Images of each class, by split; ``total``: over all splits.
         images: Images of each split.
     """
 
@@ -37,9 +36,8 @@ class ClassCounts:
 
     def without(self, split: str) -> list[str]:
         """Return the classes that a split, unless it is empty, does not show."""
-        if not self.images[split]:
-            return []
-        return [name for name in self.names if not self.by_split[split][name]]
+        shown = self.by_split[split]
+        return [name for name in self.names if self.images[split] and not shown[name]]
 
 
 def describe_count(count: int) -> str:
@@ -49,10 +47,9 @@ def describe_count(count: int) -> str:
 
 def describe_suspect(suspect: Suspect) -> str:
     """Return a suspect in words."""
-    return (
-        f"{suspect.name!r} ({describe_count(suspect.images)}) may be a misspelling of "
-        f"{suspect.nearest!r} ({describe_count(suspect.nearest_images)})"
-    )
+    images, nearest_images = map(describe_count, (suspect.images, suspect.nearest_images))
+    misspelling = f"may be a misspelling of {suspect.nearest!r} ({nearest_images})"
+    return f"{suspect.name!r} ({images}) {misspelling}"
 
 
 def _first_of(names: Sequence[str]) -> str:

@@ -21,14 +21,7 @@ def make_report(
     images: Collection[DecodedImage],
     findings: Findings,
 ) -> dict[str, Any]:
-    """Return everything that a check knows, in types that JSON can hold.
-
-    Args:
-        samples: The rows that can be used.
-        counts: Images by class and split.
-        images: What is known of each file.
-        findings: Faults and notes.
-    """
+    """Return everything that a check of usable rows and their files knows, as JSON types."""
     splits = {}
     for split in SPLITS:
         if labels := [len(sample.labels) for sample in samples if sample.split == split]:
@@ -41,8 +34,8 @@ def make_report(
     sizes = Counter(image.size for image in readable).most_common()
     return {
         "usable": not findings.faults,
-        "faults": [vars(fault) for fault in findings.faults.values()],
-        "notes": [vars(note) for note in findings.notes.values()],
+        "faults": list(findings.faults.values()),
+        "notes": list(findings.notes.values()),
         "splits": splits,
         "sizes": [{"width": w, "height": h, "images": number} for (w, h), number in sizes],
         "formats": dict(Counter(image.format for image in readable).most_common()),
@@ -71,8 +64,14 @@ def to_text(report: Mapping[str, Any]) -> str:
             classes[_CLASSES:-_CLASSES] = [[hidden, *[""] * len(SPLITS)]]
         parts.append(_table([["class", *SPLITS], *classes]))
     for title, findings in (("FAULTS", report["faults"]), ("Notes", report["notes"])):
+        lines = [title]
+        for finding in findings:
+            lines.append(f"  {finding['kind'].replace('-', ' ')}: {finding['count']:,}")
+            lines += [f"    {example}" for example in finding["examples"]]
+            if hidden := finding["count"] - len(finding["examples"]):
+                lines.append(f"    ... {hidden:,} more ...")
         if findings:
-            parts.append([title, *_finding_lines(findings)])
+            parts.append(lines)
     poor = "Training would fail, or its metrics mean little."
     parts.append(["Ready to train." if report["usable"] else poor])
     return "\n\n".join("\n".join(lines) for lines in parts)
@@ -80,12 +79,9 @@ def to_text(report: Mapping[str, Any]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of columns as wide as their cells, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        f"{row[0]:<{widths[0]}}"
-        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    pattern = "  ".join([f"{{:<{first}}}", *(f"{{:>{width}}}" for width in others)])
+    return [pattern.format(*row) for row in rows]
 
 
 def _image_lines(sizes: Sequence[Mapping[str, int]], formats: Mapping[str, int]) -> list[str]:
@@ -97,13 +93,3 @@ def _image_lines(sizes: Sequence[Mapping[str, int]], formats: Mapping[str, int])
         f"sizes    {'; '.join(named)} (sides from {min(sides):,} to {max(sides):,} pixels)",
         f"formats  {'; '.join(f'{name}: {number:,}' for name, number in formats.items())}",
     ]
-
-
-def _finding_lines(findings: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = []
-    for finding in findings:
-        lines.append(f"  {finding['kind'].replace('-', ' ')}: {finding['count']:,}")
-        lines += [f"    {example}" for example in finding["examples"]]
-        if hidden := finding["count"] - len(finding["examples"]):
-            lines.append(f"    ... {hidden:,} more ...")
-    return lines

@@ -9,6 +9,7 @@ from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.labels import ClassCounts, describe_count, describe_suspect
 from helper_functions.check_data.spelling import Names, suspects
 from helper_functions.data.splits import Problem, Sample, parse_rows
+from helper_functions.data.tables import read_lines
 from helper_functions.runtime.errors import UserError
 
 
@@ -31,11 +32,9 @@ def check_rows(samples: Sequence[Sample], findings: Findings) -> None:
         if earlier is sample:
             continue
         if set(earlier.labels) == set(sample.labels):
-            findings.note(
-                "row-given-twice",
-                f"Line {sample.line} repeats line {earlier.line}: {sample.filename!r} counts twice "
-                f"in the split {sample.split}.",
-            )
+            twice = f"{sample.filename!r} counts twice in the split {sample.split}"
+            repeats = f"Line {sample.line} repeats line {earlier.line}"
+            findings.note("row-given-twice", f"{repeats}: {twice}.")
         else:
             findings.fault(
                 "contradictory-rows",
@@ -48,29 +47,18 @@ def check_splits(counts: ClassCounts, findings: Findings) -> None:
     """Find what is missing in the splits that every run needs."""
     for split, purpose in (("train", "learn from"), ("val", "evaluate the model on")):
         if counts.names and not counts.images[split]:
-            findings.fault(
-                "empty-split",
-                f"No usable row belongs to the split {split}, so there is nothing to {purpose}.",
-            )
+            sentence = f"No usable row belongs to the split {split}, so there is nothing to"
+            findings.fault("empty-split", f"{sentence} {purpose}.")
     for name in counts.without("train"):
-        findings.note(
-            "class-without-training-image",
-            f"No training image shows {name!r}: the model cannot learn it.",
-        )
+        sentence = f"No training image shows {name!r}: the model cannot learn it."
+        findings.note("class-without-training-image", sentence)
     for name in counts.without("val"):
-        findings.note(
-            "class-without-validation-image",
-            f"No validation image shows {name!r}: its AP counts as 0.",
-        )
+        sentence = f"No validation image shows {name!r}: its AP counts as 0."
+        findings.note("class-without-validation-image", sentence)
 
 
 def check_spelling(counts: ClassCounts, classes: Path | None, findings: Findings) -> None:
-    """Find misspelt class names.
-
-    Args:
-        counts: The classes and their images.
-        classes: A file of the names that labels may have; ``None``: any name.
-        findings: Names that are not in the file are faults, names that look misspelt are notes.
+    """Note names that look misspelt or, with a file of allowed names, find those not in it.
 
     Raises:
         UserError: If the file cannot be read or holds no name.
@@ -79,30 +67,12 @@ def check_spelling(counts: ClassCounts, classes: Path | None, findings: Findings
         for suspect in suspects(counts.total):
             findings.note("doubtful-label", f"{describe_suspect(suspect)}.")
         return
-    allowed = read_names(classes)
+    allowed = [name for _, name in read_lines(classes)]
+    if not allowed:
+        raise UserError(f"{classes} names no class; write one name a line.")
     names = Names(allowed)
     for name in sorted(set(counts.names).difference(allowed)):
         nearest = names.nearest(name)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
-        findings.fault(
-            "unknown-label",
-            f"The class {name!r} ({describe_count(counts.total[name])}) is not in {classes}.{hint}",
-        )
-
-
-def read_names(path: Path) -> list[str]:
-    """Read class names from a text file, one a line.
-
-    Raises:
-        UserError: If it cannot be read or holds none.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; check --classes.") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise UserError(f"{path} names no class; write one name a line.")
-    return names
+        images = describe_count(counts.total[name])
+        findings.fault("unknown-label", f"The class {name!r} ({images}) is not in {classes}.{hint}")

@@ -39,18 +39,14 @@ def plain(name: str) -> str:
 
 
 def _digits(name: str) -> tuple[str, ...]:
-    """The numbers in a name: where they differ, names mean different things."""
     return tuple(re.findall(r"\d+", name))
 
 
 class Names:
-    """Names to compare others with.
+    """Names to compare others with, of the same first letter and the same digits.
 
-    Only names with the same first letter and the same digits are compared: misspellings rarely
-    change the first letter, and thousands of names would take minutes otherwise.
-
-    Args:
-        names: K of them.
+    Names of other digits mean other things. Misspellings rarely change the first letter, and
+    thousands of names would take minutes otherwise.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -83,10 +79,7 @@ def suspects(counts: Mapping[str, int]) -> list[Suspect]:
     Names whose digits differ are never suspected.
 
     Args:
-        counts: Images of every name.
-
-    Returns:
-        The suspects in the order of ``counts``.
+        counts: Images of every name; the suspects come in its order.
     """
     usual: dict[object, str] = {}  # the most frequent of the names that are spelt alike
     for name in counts:

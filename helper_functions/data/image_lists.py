@@ -11,7 +11,6 @@ from helper_functions.data.tables import read_lines, read_rows
 from helper_functions.runtime.errors import UserError
 
 _LIST_EXTENSIONS = frozenset({".csv", ".txt", ".lst", ".list"})
-_COLUMN = "filename"
 
 
 def list_images(source: Path) -> Samples:
@@ -50,9 +49,9 @@ def _read_list(source: Path) -> list[str]:
     else:
         rows = list(read_rows(source))
         header = [name.strip().lower() for name in rows[0][1]] if rows else []
-        column = header.index(_COLUMN) if _COLUMN in header else 0
+        column = header.index("filename") if "filename" in header else 0
         names = []
-        for line, row in rows[_COLUMN in header :]:
+        for line, row in rows["filename" in header :]:
             if column >= len(row) or not row[column].strip():
                 raise UserError(f"{source}, line {line}: the file name is empty; delete the row.")
             names.append(row[column].strip())

@@ -26,11 +26,7 @@ IndexArray = npt.NDArray[np.intp]
 
 
 def _mask_names(path: Path) -> list[str]:
-    """Read the class names by pixel value.
-
-    Raises:
-        UserError: If the file is missing or no list of names.
-    """
+    """Read the class names by pixel value."""
     advice = "a JSON list of class names, the name of pixel value 0 first"
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
@@ -44,11 +40,7 @@ def _mask_names(path: Path) -> list[str]:
 
 
 class MaskFolder:
-    """The masks of a set of images, read as classes of a model.
-
-    Args:
-        folder: Holds the masks and their names.
-        classes: K class names of the model, in the order of its logits.
+    """The masks of a set of images, read as the K classes of a model.
 
     Raises:
         UserError: If the folder or its names are missing, or no name is a class of the model.
@@ -60,9 +52,8 @@ class MaskFolder:
         self.folder = folder
         self.names = _mask_names(folder / NAMES_FILE)
         index_of = {name: index for index, name in enumerate(classes)}
-        self.class_of_value = np.array(
-            [index_of.get(name, len(classes)) for name in self.names], np.intp
-        )
+        indices = [index_of.get(name, len(classes)) for name in self.names]
+        self.class_of_value = np.array(indices, np.intp)
         if not set(self.names) & set(classes):
             raise UserError(
                 f"None of the {len(self.names)} names in {folder / NAMES_FILE} is a class of the "
@@ -81,18 +72,15 @@ class MaskFolder:
         """
         path = self.path(filename)
         if not path.is_file():
-            raise UserError(
-                f"The mask {path} of the image {filename} is missing; add it, or leave out "
-                "--mask-dir."
-            )
+            missing = f"The mask {path} of the image {filename} is missing"
+            raise UserError(f"{missing}; add it, or leave out --mask-dir.")
         try:
             # No other format: lossy ones change the values.
             with Image.open(path, formats=["PNG"]) as image:
                 mode, values = image.mode, np.asarray(image)
         except Exception as error:  # On a damaged file Pillow raises whatever it runs into.
-            raise UserError(
-                f"The mask {path} cannot be read as a PNG ({error}); save it again."
-            ) from error
+            reason = f"cannot be read as a PNG ({error}); save it again"
+            raise UserError(f"The mask {path} {reason}.") from error
         if mode not in ("L", "P"):
             raise UserError(
                 f"The mask {path} has Pillow's mode {mode}; save the class indices as an 8-bit PNG "
@@ -111,12 +99,7 @@ class MaskFolder:
     def check(
         self, filenames: Sequence[str], images: Sequence[Path], image_format: ImageFormat = DEFAULT
     ) -> None:
-        """Read every mask and image, so that what is wrong is known before a model runs.
-
-        Args:
-            filenames: N names of images.
-            images: Their N files.
-            image_format: How they are read.
+        """Read every mask and its image, so that what is wrong is known before a model runs.
 
         Raises:
             UserError: As ``read``, or if an image cannot be read or its mask differs in size.

@@ -38,15 +38,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Problem:
-    """What keeps a split CSV, or one of its rows, from being used.
+    """What keeps a split CSV, or one of its rows, from being used."""
 
-    Attributes:
-        kind: A word or two that problems of the same kind share, joined by hyphens.
-        message: A sentence that names file, line and value, and says what to do.
-    """
-
-    kind: str
-    message: str
+    kind: str  # a word or two that problems of the same kind share, joined by hyphens
+    message: str  # a sentence that names file, line and value, and says what to do
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,9 @@ class SplitTable:
         Raises:
             UserError: If no such split exists or no row belongs to it.
         """
-        if name not in (*SPLITS, ALL):
-            raise UserError(
-                f"There is no split {name!r}; choose one of {', '.join((*SPLITS, ALL))}."
-            )
+        names = (*SPLITS, ALL)
+        if name not in names:
+            raise UserError(f"There is no split {name!r}; choose one of {', '.join(names)}.")
         samples = [sample for sample in self.samples if name in (sample.split, ALL)]
         if not samples:
             counts = Counter(sample.split for sample in self.samples)
@@ -107,35 +101,25 @@ def _column_indices(path: Path, header: Sequence[str], columns: Sequence[str]) -
 def _row_problems(where: str, sample: Sample, label_cell: str | None) -> Iterator[Problem]:
     """Yield what is wrong with one row, whatever the other rows hold."""
     if not sample.filename:
-        yield Problem(
-            "no-file-name", f"{where}: the file name is empty; fill it in or delete the row."
-        )
+        fault = "the file name is empty; fill it in or delete the row."
+        yield Problem("no-file-name", f"{where}: {fault}")
     name = PurePath(sample.filename)
     if name.is_absolute() or ".." in name.parts:
-        yield Problem(
-            "outside-the-folder",
-            f"{where}: the file name {sample.filename!r} leaves the image folder; give it relative "
-            f"to --img_dir.",
-        )
+        fault = f"the file name {sample.filename!r} leaves the image folder"
+        yield Problem("outside-the-folder", f"{where}: {fault}; give it relative to --img_dir.")
     if label_cell is not None:
         if re.search(r"""['"]\s+['"]""", label_cell):
             names = " ".join(label_cell.split())  # NumPy breaks the lines of its lists
-            yield Problem(
-                "unclear-labels", f"{where}: the labels {names} lack commas between the names."
-            )
+            fault = f"the labels {names} lack commas between the names."
+            yield Problem("unclear-labels", f"{where}: {fault}")
         if not sample.labels and "".join(label_cell.split()) not in ("[]", "()"):
-            yield Problem(
-                "no-label",
-                f"{where}: {sample.filename!r} has no label; name its classes, or write [] for "
-                f"none.",
-            )
+            fault = f"{sample.filename!r} has no label"
+            yield Problem("no-label", f"{where}: {fault}; name its classes, or write [] for none.")
     if sample.split not in SPLITS:
         close = difflib.get_close_matches(sample.split.lower(), SPLITS, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        yield Problem(
-            "unknown-split",
-            f"{where}: {sample.split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}",
-        )
+        fault = f"{sample.split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}"
+        yield Problem("unknown-split", f"{where}: {fault}")
 
 
 def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
@@ -158,29 +142,24 @@ def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
     first_seen: dict[str, Sample] = {}
     line, labeled = 0, False
     for line, row in rows:
+        where = f"{path}, line {line}"
         if len(row) <= max(indices):
-            yield Problem(
-                "short-row",
-                f"{path}, line {line}: the row has {len(row)} columns, but the header has "
-                f"{len(header)}.",
-            )
+            columns_of_both = f"the row has {len(row)} columns, but the header has {len(header)}."
+            yield Problem("short-row", f"{where}: {columns_of_both}")
             continue
         filename, *label_cells, split = (row[index].strip() for index in indices)
         label_cell = label_cells[0] if labels else None
         sample = Sample(filename, parse_labels(label_cell or ""), split, line)
         labeled = labeled or bool(sample.labels)
-        where = f"{path}, line {line}"
         problems = list(_row_problems(where, sample, label_cell))
         if problems:
             yield from problems
             continue
         earlier = first_seen.setdefault(filename, sample)
         if earlier.split != split:
-            yield Problem(
-                TWO_SPLITS,
-                f"{where}: {filename!r} is in the split {split}, but line {earlier.line} puts it "
-                f"in {earlier.split}; an image belongs to one split.",
-            )
+            first = f"line {earlier.line} puts it in {earlier.split}"
+            fault = f"{filename!r} is in the split {split}, but {first}"
+            yield Problem(TWO_SPLITS, f"{where}: {fault}; an image belongs to one split.")
         yield sample
 
     if not line:
@@ -193,11 +172,8 @@ def parse_rows(path: Path, *, labels: bool = True) -> Iterator[Sample | Problem]
     """Yield every row of a split CSV in its order, and every problem where it is met.
 
     A row that cannot be used gives its problems only; one that repeats an image of another split
-    gives the problem and the row. What ends the reading of the file is the last problem.
-
-    Args:
-        path: The split CSV.
-        labels: Read the label column; else it may be missing, and no sample has labels.
+    gives the problem and the row. What ends the reading of the file is the last problem. Without
+    ``labels`` the label column may be missing, and no sample has labels.
     """
     try:
         yield from _parse(path, labels=labels)
@@ -206,16 +182,10 @@ def parse_rows(path: Path, *, labels: bool = True) -> Iterator[Sample | Problem]
 
 
 def read_split_table(path: Path, *, labels: bool = True) -> SplitTable:
-    """Read and check a split CSV.
-
-    Args:
-        path: The split CSV.
-        labels: As for ``parse_rows``.
+    """Read a split CSV by ``parse_rows``.
 
     Raises:
-        UserError: If the file is missing, empty or unreadable, lacks a column, or a row lacks its
-            file name or label, names an unknown split or an image of another split. The message
-            gives the line. Of several problems it names the first.
+        UserError: On the first problem of the file or of a row; the message gives the line.
     """
     samples = []
     for row in parse_rows(path, labels=labels):

@@ -61,20 +61,16 @@ def read_rows(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[s
                     continue
                 width, count = width or len(row), count + 1
                 if strict and len(row) != width:
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: the row has {len(row):,} columns, but "
-                        f"the header has {width:,}."
-                    )
+                    fault = f"the row has {len(row):,} columns, but the header has {width:,}"
+                    raise UserError(f"{path}, line {reader.line_num}: {fault}.")
                 yield reader.line_num, row
         except csv.Error as error:
-            raise UserError(
-                f"{path}, line {reader.line_num}: this is not a valid CSV row: {error}."
-            ) from error
-    if strict and count < 2:
-        fault = (
-            "holds a header but no row" if count else "is empty; it should be a CSV with a header"
-        )
-        raise UserError(f"{path} {fault}.")
+            where = f"{path}, line {reader.line_num}"
+            raise UserError(f"{where}: this is not a valid CSV row: {error}.") from error
+    if strict and count == 0:
+        raise UserError(f"{path} is empty; it should be a CSV with a header.")
+    if strict and count == 1:
+        raise UserError(f"{path} holds a header but no row.")
 
 
 def missing_column(path: Path, header: Sequence[str], column: str) -> str:

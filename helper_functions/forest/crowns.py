@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,27 +14,16 @@ from helper_functions.forest.stands import Stands
 _STUMP = np.array([176, 156, 124], dtype=np.float32)
 
 
-@dataclass(frozen=True)
-class Crowns:
-    """All crowns of a tile, shrubs of clearings included, one entry a crown.
+class Crowns(NamedTuple):
+    """The n crowns of a tile, shrubs of clearings included; (n,) each."""
 
-    Attributes:
-        x: (n,) whole-pixel center.
-        y: (n,) whole-pixel center.
-        genus: (n,) class index.
-        radius: (n,) pixels.
-        height: (n,) pixels from the ground to the crown's rim.
-        turn: (n,) rotation of the outline in radians.
-        color: (n, 3) sunlit RGB in 0..255.
-    """
-
-    x: IntArray
+    x: IntArray  # whole-pixel center
     y: IntArray
-    genus: IntArray
-    radius: FloatArray
-    height: FloatArray
-    turn: FloatArray
-    color: FloatArray
+    genus: IntArray  # class index
+    radius: FloatArray  # pixels
+    height: FloatArray  # pixels from the ground to the crown's rim
+    turn: FloatArray  # rotation of the outline in radians
+    color: FloatArray  # (n, 3) sunlit RGB in 0..255
 
 
 def _lattice(rng: np.random.Generator, size: int, spacing: float, jitter: float) -> FloatArray:
@@ -84,8 +73,4 @@ def _plant(rng: np.random.Generator, stands: Stands, stand: int, size: int) -> C
 def plant_all(rng: np.random.Generator, stands: Stands, size: int) -> Crowns:
     """Place the crowns of every stand."""
     planted = [_plant(rng, stands, stand, size) for stand in range(len(stands.seeds))]
-    columns = {
-        field.name: np.concatenate([getattr(crowns, field.name) for crowns in planted])
-        for field in fields(Crowns)
-    }
-    return Crowns(**columns)
+    return Crowns(*map(np.concatenate, zip(*planted, strict=True)))

@@ -31,12 +31,8 @@ def split_tiles(
 
     Args:
         labels: the classes of each tile.
-        val_fraction: share of the tiles in val, between 0 and 1; both parts get a tile where there
-            are two.
+        val_fraction: share of the tiles in val; both parts get a tile where there are two.
         rng: decides between equally good tiles.
-
-    Returns:
-        "train" or "val" for each tile.
     """
     tiles = len(labels)
     names = sorted({name for row in labels for name in row})
@@ -64,7 +60,6 @@ def _tile_name(index: int) -> str:
 
 
 def _check_settings(tiles: int, seed: int, val_fraction: float) -> None:
-    """Refuse numbers no data set can be made from."""
     if not 1 <= tiles <= MAX_TILES:
         raise UserError(f"The number of tiles must be from 1 to {MAX_TILES}, not {tiles}.")
     if seed < 0:
@@ -74,24 +69,16 @@ def _check_settings(tiles: int, seed: int, val_fraction: float) -> None:
 
 
 def _is_complete(folder: Path, settings: dict[str, float]) -> bool:
-    """Whether the folder already holds exactly this data set.
-
-    Raises:
-        UserError: it holds another data set, which would be overwritten.
-    """
+    """Whether the folder holds exactly this data set; another one raises ``UserError``."""
     manifest = folder / "forest.json"
     if not manifest.exists():
         if (folder / "splits.csv").exists():
-            raise UserError(
-                f"The folder {folder} holds a splits.csv but no finished forest; "
-                "choose another folder or delete that file."
-            )
+            holds = f"The folder {folder} holds a splits.csv but no finished forest"
+            raise UserError(f"{holds}; choose another folder or delete that file.")
         return False
     if manifest.read_bytes() != _manifest(settings):
-        raise UserError(
-            f"The folder {folder} holds a forest made with other settings; "
-            "choose another folder or delete it."
-        )
+        holds = f"The folder {folder} holds a forest made with other settings"
+        raise UserError(f"{holds}; choose another folder or delete it.")
     names = [_tile_name(index) for index in range(int(settings["tiles"]))]
     parts = [folder / part / name for part in ("images", "masks") for name in names]
     return all(path.exists() for path in [*parts, folder / "crowns.csv", folder / "splits.csv"])
@@ -104,8 +91,7 @@ def _manifest(settings: dict[str, float]) -> bytes:
 def _write_texts(folder: Path, *, only_missing: bool) -> None:
     """Write the files that forests of earlier versions lack.
 
-    ``masks/classes.json`` lists the class of each mask value. ``points.csv`` holds the rows of
-    ``crowns.csv`` under the column names of ``--points-path``.
+    ``points.csv`` holds the rows of ``crowns.csv`` under the column names of ``--points-path``.
     """
     classes, points = folder / "masks" / "classes.json", folder / "points.csv"
     if not (only_missing and classes.exists()):
@@ -143,12 +129,6 @@ def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float =
     points.csv (filename,x,y,label: one point a crown, its label the genus; pixels, with (0, 0) the
     center of the top-left one), crowns.csv (the same as filename,x,y,class), splits.csv
     (filename,label,split) and, last, forest.json with the settings.
-
-    Args:
-        folder: where to write; made if it is missing.
-        tiles: number of tiles.
-        seed: another seed gives another forest.
-        val_fraction: share of the tiles in the val split.
 
     Raises:
         UserError: a setting is out of range, the folder holds other data or cannot be written.

@@ -7,36 +7,24 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 from helper_functions import cli
-from helper_functions.prepare import coco, fathomnet, geolifeclef, onehot, shiprsimagenet, treesatai
+from helper_functions.prepare import outputs
 from helper_functions.prepare.cutting import cut_at_random, cut_by_blocks
-from helper_functions.prepare.outputs import (
-    check_target,
-    class_counts,
-    class_notes,
-    manifest_path,
-    to_csv,
-    to_manifest,
-    write_outputs,
-)
 from helper_functions.prepare.rows import ConversionResult, check_rows
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.signals import Stopped
 
-LAYOUTS: dict[str, ModuleType] = {
-    "treesatai": treesatai,
-    "geolifeclef": geolifeclef,
-    "fathomnet": fathomnet,
-    "shiprsimagenet": shiprsimagenet,
-    "coco": coco,
-    "onehot": onehot,
-}
 PUBLISHED = ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet")  # as --dataset names them
+LAYOUTS = {
+    name: import_module(f"helper_functions.prepare.{name}")
+    for name in (*PUBLISHED, "coco", "onehot")
+}
 VAL_FRACTION = 0.1
 
 _OURS = (
@@ -60,31 +48,22 @@ def make_parser() -> cli.Parser:
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
     for name, layout in LAYOUTS.items():
         sub = layouts.add_parser(name, help=layout.HELP, description=layout.__doc__)
-        sub.add_argument(
-            "--raw-dir", type=Path, required=True, metavar="DIR", help="the unpacked download"
-        )
-        sub.add_argument(
-            "--out", type=Path, required=True, metavar="CSV", help="the split CSV to write"
-        )
+        add = sub.add_argument
+        add("--raw-dir", type=Path, required=True, metavar="DIR", help="the unpacked download")
+        add("--out", type=Path, required=True, metavar="CSV", help="the split CSV to write")
         if layout.CUTS:
-            sub.add_argument(
-                "--val-fraction",
-                type=cli.number(float, 0.001, 0.9),
-                help="share of the training images that is cut off as validation (default: "
-                + ("the published test list is val)" if name == "treesatai" else "0.1)"),
-            )
-            sub.add_argument("--seed", type=int, default=0, help="of the cut (default: 0)")
+            default = "the published test list is val" if name == "treesatai" else "0.1"
+            share = f"share of the training images cut off as validation (default: {default})"
+            add("--val-fraction", type=cli.number(float, 0.001, 0.9), help=share)
+            add("--seed", type=int, default=0, help="of the cut (default: 0)")
         if name not in PUBLISHED:
             images = "image folder below --raw-dir (default: --raw-dir)"
-            sub.add_argument("--images", default=".", metavar="DIR", help=images)
+            add("--images", default=".", metavar="DIR", help=images)
         layout.add_flags(sub)
-        sub.add_argument(
-            "--keep-missing",
-            action="store_true",
-            help="keep rows whose image is not there, to convert labels before the images",
-        )
-        sub.add_argument("--dry-run", action="store_true", help="count everything, write nothing")
-        sub.add_argument("--overwrite", action="store_true", help="replace other files of --out")
+        missing = "keep rows whose image is not there, to convert labels before the images"
+        add("--keep-missing", action="store_true", help=missing)
+        add("--dry-run", action="store_true", help="count everything, write nothing")
+        add("--overwrite", action="store_true", help="replace other files of --out")
     return parser
 
 
@@ -94,13 +73,11 @@ def _cut(result: ConversionResult, options: argparse.Namespace) -> None:
         if getattr(options, "val_fraction", None) is not None:
             raise UserError("--val-fraction has no use here: every image has its split already.")
         return
-    fraction = VAL_FRACTION if options.val_fraction is None else options.val_fraction
-    options.val_fraction = fraction  # for the manifest
+    if options.val_fraction is None:
+        options.val_fraction = VAL_FRACTION  # for the manifest, too
+    cut = result.rows, options.val_fraction, options.seed
     degrees = getattr(options, "spatial_block", None)
-    if degrees is None:
-        result.rows = cut_at_random(result.rows, fraction, options.seed)
-    else:
-        result.rows = cut_by_blocks(result.rows, fraction, options.seed, degrees)
+    result.rows = cut_at_random(*cut) if degrees is None else cut_by_blocks(*cut, degrees)
 
 
 def convert(options: argparse.Namespace, sources: Sources) -> ConversionResult:
@@ -127,28 +104,27 @@ def convert(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         raise UserError("No image has a label.")
     if options.layout in PUBLISHED:
         result.notes.append(_OURS)
-    result.notes += class_notes(class_counts(result.rows))
+    result.notes += outputs.class_notes(outputs.class_counts(result.rows))
     return result
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    settings = cli.plain_settings(options)
+    """Return the settings that the result depends on."""
     unused = set(_NOT_IN_THE_MANIFEST)
-    if settings.get("val_fraction") is None:  # Then nothing has been cut.
+    if getattr(options, "val_fraction", None) is None:  # Then nothing has been cut.
         unused |= {"val_fraction", "seed"}
+    settings = cli.plain_settings(options)
     return {name: settings[name] for name in sorted(set(settings) - unused)}
 
 
 def _summary(result: ConversionResult) -> str:
     splits = Counter(row.split for row in result.rows)
     counts = ", ".join(f"{number:,} {split}" for split, number in sorted(splits.items()))
-    classes = len(class_counts(result.rows))
-    labels = sum(len(row.labels) for row in result.rows) / len(result.rows)
-    lines = [
-        f"{len(result.rows):,} images ({counts}), {classes:,} classes, {labels:.2f} labels an image"
-    ]
-    for reason, number in Counter(skipped.reason for skipped in result.skipped).items():
-        lines.append(f"{number:,} left out: {reason}")
+    images, classes = len(result.rows), len(outputs.class_counts(result.rows))
+    labels = sum(len(row.labels) for row in result.rows) / images
+    lines = [f"{images:,} images ({counts}), {classes:,} classes, {labels:.2f} labels an image"]
+    reasons = Counter(reason for _, reason in result.skipped)
+    lines += [f"{number:,} left out: {reason}" for reason, number in reasons.items()]
     lines += [f"Note: {note}" for note in result.notes]
     return "\n".join(lines)
 
@@ -164,26 +140,22 @@ def _next_commands(options: argparse.Namespace, result: ConversionResult) -> str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Raises:
-        UserError: If the data cannot be converted; nothing has been written then.
-    """
+    """Run the command line; on a ``UserError`` nothing has been written."""
     options = make_parser().parse_args(arguments)
-    check_target(options.out)
+    outputs.check_target(options.out)
     sources = Sources(options.raw_dir)
     result = convert(options, sources)
-    target = manifest_path(options.out)
+    target = outputs.manifest_path(options.out)
     for path in (options.out, target):
         if sources.has_read(path):
             raise UserError(f"{path} is a file of the raw data set; choose another --out.")
-    table = to_csv(result.rows)
-    manifest = to_manifest(options.layout, _settings(options), sources.read, result, table)
+    table = outputs.to_csv(result.rows)
+    manifest = outputs.to_manifest(options.layout, _settings(options), sources.read, result, table)
     print(_summary(result))
     if options.dry_run:
         print(f"Nothing is written (--dry-run); {options.out} and {target} would be.")
         return
-    written = write_outputs(options.out, table, manifest, overwrite=options.overwrite)
+    written = outputs.write_outputs(options.out, table, manifest, overwrite=options.overwrite)
     print(f"{options.out} and {target} {'are written' if written else 'are up to date'}.")
     print(_next_commands(options, result))
 

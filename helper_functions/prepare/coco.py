@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from helper_functions.data.splits import SPLITS
 from helper_functions.prepare.cutting import RANDOM
-from helper_functions.prepare.rows import ConversionResult, Row, class_name, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
@@ -24,21 +22,12 @@ CUTS = True
 _UNUSED = ("segmentation", "keypoints", "bbox", "area")
 
 
-@dataclass(frozen=True)
-class CocoImage:
+class CocoImage(NamedTuple):
     """An image of a COCO file: name, address (empty: none given), class names in class order."""
 
     filename: str
     url: str
     labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Coco:
-    """What is used of a COCO file: its class names in the order of their ids, its images."""
-
-    classes: tuple[str, ...]
-    images: tuple[CocoImage, ...]
 
 
 def _entries(content: Any, key: str, path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -66,13 +55,12 @@ def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def read_coco(sources: Sources, path: Path, *, labels: bool = True) -> Coco:
-    """Read a COCO file.
+def read_coco(
+    sources: Sources, path: Path, *, labels: bool = True
+) -> tuple[tuple[str, ...], list[CocoImage]]:
+    """Return the class names of a COCO file in the order of their ids, and its images.
 
-    Args:
-        sources: Reads it.
-        path: The file.
-        labels: Whether to read annotations; else no image has a label.
+    Without ``labels`` no annotation is read.
 
     Raises:
         UserError: If it is no COCO file, or its parts contradict each other.
@@ -80,13 +68,14 @@ def read_coco(sources: Sources, path: Path, *, labels: bool = True) -> Coco:
     content = sources.json(path, without=_UNUSED)
     names: dict[int | str, str] = {}
     for entry, where in _entries(content, "categories", path):
-        name = class_name(_text(entry, "name", where), where)
+        name = check_name(_text(entry, "name", where), where)
         key = _identifier(entry, "id", where)
         if key in names or name in names.values():
             raise UserError(f"{where}: the id {key!r} or the name {name!r} comes twice.")
         names[key] = name
     # Numbers first, then texts.
-    classes = {key: names[key] for key in sorted(names, key=lambda k: (isinstance(k, str), k))}
+    order = sorted(names, key=lambda key: (isinstance(key, str), key))
+    rank = {key: index for index, key in enumerate(order)}
 
     images: dict[int | str, tuple[str, str]] = {}
     for entry, where in _entries(content, "images", path):
@@ -102,18 +91,14 @@ def read_coco(sources: Sources, path: Path, *, labels: bool = True) -> Coco:
         image, category = (_identifier(entry, key, where) for key in ("image_id", "category_id"))
         if image not in images:
             raise UserError(f"{where}: there is no image {image!r}.")
-        if category not in classes:
+        if category not in names:
             raise UserError(f"{where}: there is no category {category!r}.")
         shown[image].add(category)
-    order = {key: index for index, key in enumerate(classes)}
-
-    def labels_of(key: int | str) -> tuple[str, ...]:
-        return tuple(classes[category] for category in sorted(shown[key], key=order.__getitem__))
-
-    return Coco(
-        tuple(classes.values()),
-        tuple(CocoImage(name, url, labels_of(key)) for key, (name, url) in images.items()),
-    )
+    result = []
+    for key, (name, url) in images.items():
+        categories = sorted(shown[key], key=rank.__getitem__)
+        result.append(CocoImage(name, url, tuple(names[category] for category in categories)))
+    return tuple(names[key] for key in order), result
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -127,31 +112,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _named_files(sources: Sources, names: list[str]) -> Iterator[tuple[str, Path]]:
-    for text in names:
+def _annotation_files(sources: Sources, named: list[str] | None) -> dict[str, Path]:
+    """Return the annotation file of each split: as ``--json`` says, or by their own names."""
+    pairs = []
+    for text in named or ():
         split, equals, name = text.partition("=")
         if not equals:
             split, name = "train", text
         if split not in SPLITS:
             raise UserError(f"--json {text}: {split!r} is not a split ({', '.join(SPLITS)}).")
-        yield split, sources.find(name, advice="check --json")
+        pairs.append((split, sources.find(name, advice="check --json")))
+    if not named:
+        paths = [*sources.folder.glob("*.json"), *sources.folder.glob("annotations/*.json")]
+        paths = sorted(path for path in paths if not path.name.endswith(".manifest.json"))
+        for path in paths:
+            splits = [split for split in SPLITS if split in path.stem.lower()]
+            if len(splits) != 1 and len(paths) > 1:
+                raise UserError(f"{path} does not say which split it holds; name it by --json.")
+            pairs.append((splits[0] if len(splits) == 1 else "train", path))
 
-
-def _files_by_name(sources: Sources) -> Iterator[tuple[str, Path]]:
-    paths = [*sources.folder.glob("*.json"), *sources.folder.glob("annotations/*.json")]
-    paths = sorted(path for path in paths if not path.name.endswith(".manifest.json"))
-    for path in paths:
-        splits = [split for split in SPLITS if split in path.stem.lower()]
-        if len(splits) == 1:
-            yield splits[0], path
-        elif len(paths) == 1:
-            yield "train", path
-        else:
-            raise UserError(f"{path} does not say which split it holds; name it by --json.")
-
-
-def _annotation_files(sources: Sources, named: list[str] | None) -> dict[str, Path]:
-    pairs = list(_named_files(sources, named) if named else _files_by_name(sources))
     files = dict(pairs)
     if len(files) < len(pairs):
         names = ", ".join(sources.name(path) for _, path in pairs)
@@ -164,29 +143,17 @@ def _annotation_files(sources: Sources, named: list[str] | None) -> dict[str, Pa
     return files
 
 
-def _finder(folder: Path) -> Callable[[str], str]:
-    """Return what finds images below a folder whose annotation file gives the bare name only."""
-
-    @cache
-    def paths_by_name() -> Mapping[str, list[str]]:
-        paths = defaultdict(list)
-        for parent, _, names in os.walk(folder):  # Follows no links, so loops do no harm.
-            for name in names:
-                paths[name].append((Path(parent) / name).relative_to(folder).as_posix())
-        return paths
-
-    def find(name: str) -> str:
-        if (folder / name).is_file():
-            return name
-        paths = paths_by_name().get(PurePosixPath(name).name, [name])
-        if len(paths) > 1:
-            raise UserError(
-                f"{folder} holds several images {name!r} ({paths[0]}, {paths[1]}); name the image "
-                f"folder by --images."
-            )
-        return paths[0]
-
-    return find
+def _find(folder: Path, name: str, below: Mapping[str, list[str]]) -> str:
+    """Return where an image lies whose annotation file may give its bare name only."""
+    if (folder / name).is_file():
+        return name
+    paths = below.get(PurePosixPath(name).name, [name])
+    if len(paths) > 1:
+        raise UserError(
+            f"{folder} holds several images {name!r} ({paths[0]}, {paths[1]}); name the image "
+            f"folder by --images."
+        )
+    return paths[0]
 
 
 def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
@@ -198,11 +165,15 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     files = _annotation_files(sources, options.json)
     images = sources.folder / file_name(options.images, "--images")
     result = ConversionResult(images, "the categories of the annotations of each image (COCO)")
-    find = _finder(images)
+    below = defaultdict(list)
+    for parent, _, names in os.walk(images):  # Follows no links, so loops do no harm.
+        for name in names:
+            below[name].append((Path(parent) / name).relative_to(images).as_posix())
     for split, path in files.items():
         published = None if split == "train" and "val" not in files else split
-        for image in read_coco(sources, path).images:
-            result.rows.append(Row(find(image.filename), image.labels, published))
+        for image in read_coco(sources, path)[1]:
+            name = _find(images, image.filename, below)
+            result.rows.append(Row(name, image.labels, published))
     if "val" not in files:
         result.notes.append(RANDOM)
     return result

@@ -1,7 +1,7 @@
 """Cut a validation split where none is published.
 
-The order in which images are taken follows from a hash of seed and name, so it does not depend on
-the machine, on a library's version or on the order of the source.
+Images are taken in the order of a hash of seed and name, which depends neither on the machine, nor
+on a library's version, nor on the order of the source.
 """
 
 from __future__ import annotations
@@ -26,29 +26,21 @@ def _order(seed: int, name: str) -> bytes:
 
 def _val_size(images: int, fraction: float) -> int:
     if images < 2:
-        raise UserError(
-            f"A validation split cannot be cut from {images} image{'s' * (images != 1)}."
-        )
+        s = "s" * (images != 1)
+        raise UserError(f"A validation split cannot be cut from {images} image{s}.")
     return min(max(round(fraction * images), 1), images - 1)
 
 
 def cut_at_random(rows: Sequence[Row], fraction: float, seed: int) -> list[Row]:
-    """Divide the rows without a split into "train" and "val", image by image.
+    """Put about a fraction of the rows without a split into "val", the others into "train".
 
     An image stays in train if it is the last there of one of its classes, so that no class occurs
     in validation only.
-
-    Args:
-        rows: All rows.
-        fraction: Share of the rows without a split that go to val.
-        seed: Another seed gives another cut.
 
     Raises:
         UserError: If there are too few images, or each is the only one of a class.
     """
     uncut = [row for row in rows if row.split is None]
-    if not uncut:
-        return list(rows)
     size = _val_size(len(uncut), fraction)
     left = Counter(name for row in rows if row.split in (None, "train") for name in row.labels)
     val: set[str] = set()
@@ -64,16 +56,10 @@ def cut_at_random(rows: Sequence[Row], fraction: float, seed: int) -> list[Row]:
 
 
 def cut_by_blocks(rows: Sequence[Row], fraction: float, seed: int, degrees: float) -> list[Row]:
-    """Divide the rows without a split into "train" and "val" by squares of the map.
+    """Cut as ``cut_at_random``, but by squares of the map: neighbors are in one split.
 
-    Blocks are taken in a random order as long as val stays within its share, so neighbors are in
-    one split except across the edges of blocks.
-
-    Args:
-        rows: All rows; those without a split have a location.
-        fraction: Largest share of the rows without a split that go to val.
-        seed: Another seed gives another cut.
-        degrees: Side of a block in longitude and latitude.
+    Blocks of so many degrees a side are taken in a random order as long as val stays within its
+    share. Rows without a split have a location.
 
     Raises:
         UserError: If no block is small enough for val.
@@ -98,7 +84,5 @@ def cut_by_blocks(rows: Sequence[Row], fraction: float, seed: int, degrees: floa
 
 
 def _assign(rows: Sequence[Row], val: Collection[str]) -> list[Row]:
-    return [
-        row if row.split else row._replace(split="val" if row.filename in val else "train")
-        for row in rows
-    ]
+    splits = [row.split or ("val" if row.filename in val else "train") for row in rows]
+    return [row._replace(split=split) for row, split in zip(rows, splits, strict=True)]

@@ -37,8 +37,8 @@ def _receive(response: requests.Response, path: Path, timeout: float) -> None:
     """Write the body of a response to a file."""
     if response.status_code != requests.codes.ok:
         pause = Retry().get_retry_after(response.raw) or 0.0
-        reason = f"the server answers {response.status_code} {response.reason}"
-        reason += f" and asks to come back in {pause:,.0f} s" if pause else ""
+        again = f" and asks to come back in {pause:,.0f} s" if pause else ""
+        reason = f"the server answers {response.status_code} {response.reason}{again}"
         raise _Failure(reason, temporary=response.status_code in _TEMPORARY, pause=pause)
     content_type = response.headers.get("Content-Type", "image/").partition(";")[0].lower()
     if not content_type.startswith(_CONTENT_TYPES):

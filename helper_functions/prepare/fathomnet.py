@@ -10,7 +10,7 @@ from pathlib import Path
 from helper_functions import cli
 from helper_functions.prepare.coco import read_coco
 from helper_functions.prepare.download import fetch_all
-from helper_functions.prepare.rows import ConversionResult, Row, class_name, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources, parse_integer
 from helper_functions.runtime.errors import UserError
 
@@ -29,31 +29,21 @@ _CUT = (
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the download."""
-    parser.add_argument(
-        "--download", action="store_true", help=f"first fetch the images to {IMAGES}/"
-    )
-    parser.add_argument(
-        "--jobs", type=cli.number(int, 1, 32), default=4, help="downloads at a time (default: 4)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=cli.number(float, 0.01, 3600),
-        default=30.0,
-        help="seconds of silence after which a download is tried again (default: 30)",
-    )
-    parser.add_argument(
-        "--retries", type=cli.number(int, 0, 20), default=5, help="of a download (default: 5)"
-    )
-    parser.add_argument(
-        "--extension", metavar=".EXT", help=f"of the images that neither {COCO} nor {IMAGES}/ tells"
-    )
+    add = parser.add_argument
+    add("--download", action="store_true", help=f"first fetch the images to {IMAGES}/")
+    add("--jobs", type=cli.number(int, 1, 32), default=4, help="downloads at a time (default: 4)")
+    silence = "seconds of silence after which a download is tried again (default: 30)"
+    add("--timeout", type=cli.number(float, 0.01, 3600), default=30.0, help=silence)
+    add("--retries", type=cli.number(int, 0, 20), default=5, help="of a download (default: 5)")
+    extension = f"of the images that neither {COCO} nor {IMAGES}/ tells"
+    add("--extension", metavar=".EXT", help=extension)
 
 
 def _categories(sources: Sources, path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for line, (number, text) in sources.columns(path, ("id", "name")):
         where = f"{path}, line {line}"
-        identity, name = parse_integer(number, where, "the id"), class_name(text, where)
+        identity, name = parse_integer(number, where, "the id"), check_name(text, where)
         if identity in names or name in names.values():
             raise UserError(f"{where}: the category {identity} or the name {name!r} comes twice.")
         names[identity] = name
@@ -84,7 +74,7 @@ def _published_images(sources: Sources, options: argparse.Namespace) -> dict[str
         return {}
     path = sources.find(COCO, advice=f"--download needs it for the addresses; {_ADVICE}")
     images = {}
-    for image in read_coco(sources, path, labels=False).images:
+    for image in read_coco(sources, path, labels=False)[1]:
         if "/" in image.filename:
             raise UserError(f"{path}: the file name {image.filename!r} holds a slash.")
         images[_stem(image.filename)] = image.filename, image.url
@@ -95,8 +85,7 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     """Read both tables, and fetch the images if that is asked for.
 
     Raises:
-        UserError: If a table is missing or names an unknown category, or an image's extension is
-            not known.
+        UserError: If a table is missing or wrong, or an image's extension is not known.
         ConnectionError: If images could not be fetched but may be later.
     """
     table = sources.find(f"multilabel_classification/{TABLE}", TABLE, advice=_ADVICE)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from helper_functions import cli
-from helper_functions.prepare.rows import MISSING, ConversionResult, Row, Skipped
+from helper_functions.prepare.rows import MISSING, ConversionResult, Row
 from helper_functions.prepare.sources import Sources, parse_integer
 from helper_functions.runtime.errors import UserError
 
@@ -24,20 +24,17 @@ _RANDOM = (
     "The validation split is cut at random among the training surveys; neighboring surveys leak "
     "between the splits. --spatial-block cuts by squares of the map."
 )
-_BLOCKS = (
-    "The validation split is cut by squares of {degrees:g} degrees among the training surveys."
-)
+_BLOCKS = "The validation split is cut by squares of {:g} degrees among the training surveys."
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flag of the cut."""
-    parser.add_argument(
-        "--spatial-block",
-        type=cli.number(float, 1e-4, 90),
-        metavar="DEGREES",
-        help="cut validation by squares of this side in longitude and latitude (default: survey "
-        "by survey, so that neighbors leak)",
+    block = (
+        "cut validation by squares of this side in longitude and latitude (default: survey by "
+        "survey, so that neighbors leak)"
     )
+    degrees = cli.number(float, 1e-4, 90)
+    parser.add_argument("--spatial-block", type=degrees, metavar="DEGREES", help=block)
 
 
 def patch_names(survey: int) -> list[str]:
@@ -66,11 +63,9 @@ def _degrees(text: str, limit: float, where: str, column: str) -> float:
 def _read_surveys(
     sources: Sources, path: Path, *, located: bool
 ) -> tuple[dict[int, list[str]], dict[int, tuple[float, float]], int]:
-    """Group the rows of the table by survey.
+    """Return species of all rows and, if ``located``, longitude and latitude, by survey.
 
-    Returns:
-        Species of all rows and, if ``located``, longitude and latitude of the first row, by survey;
-        and the number of surveys that have rows at different places.
+    The third value is the number of surveys with rows at different places; the first row counts.
     """
     species: defaultdict[int, list[str]] = defaultdict(list)
     locations: dict[int, tuple[float, float]] = {}
@@ -95,10 +90,8 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         UserError: If a file or column is missing or an identifier is not a whole number.
     """
     table = sources.find(TABLE, advice="unpack the Kaggle download there")
-    folder = next(
-        (sources.folder / name for name in PATCHES if (sources.folder / name).is_dir()),
-        sources.folder / PATCHES[0],
-    )
+    folders = [sources.folder / name for name in PATCHES]
+    folder = next(filter(Path.is_dir, folders), folders[0])
     result = ConversionResult(folder, f"speciesId of all rows of a survey in {TABLE}")
     located = options.spatial_block is not None
     species, locations, moved = _read_surveys(sources, table, located=located)
@@ -108,9 +101,9 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         names = patch_names(survey)
         name = next((each for each in names if (folder / each).is_file()), None)
         if name is None and not options.keep_missing:
-            result.skipped.append(Skipped(names[0], MISSING))
+            result.skipped.append((names[0], MISSING))
             continue
         labels = tuple(sorted(set(species[survey]), key=int))
         result.rows.append(Row(name or names[0], labels, None, locations.get(survey)))
-    result.notes.append(_BLOCKS.format(degrees=options.spatial_block) if located else _RANDOM)
+    result.notes.append(_BLOCKS.format(options.spatial_block) if located else _RANDOM)
     return result

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from helper_functions.data.splits import SPLITS
 from helper_functions.data.tables import missing_column
 from helper_functions.prepare.cutting import RANDOM
-from helper_functions.prepare.rows import ConversionResult, Row, class_name, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
@@ -20,20 +21,16 @@ _TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "tru
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flag that names the table."""
-    parser.add_argument(
-        "--csv", metavar="FILE", help="the table below --raw-dir (default: its only .csv)"
-    )
-
-
-def _same(path: Path, other: Path) -> bool:
-    return path.exists() and other.exists() and path.samefile(other)
+    table = "the table below --raw-dir (default: its only .csv)"
+    parser.add_argument("--csv", metavar="FILE", help=table)
 
 
 def _table_path(options: argparse.Namespace, sources: Sources) -> Path:
     """Return the table that is named, or the only one beside the output of an earlier run."""
     if options.csv is not None:
         return sources.find(options.csv, advice="check --csv")
-    tables = sorted(path for path in sources.folder.glob("*.csv") if not _same(path, options.out))
+    out = os.path.realpath(options.out)
+    tables = sorted(path for path in sources.folder.glob("*.csv") if os.path.realpath(path) != out)
     if len(tables) != 1:
         count = f"{len(tables)} CSV files" if tables else "no CSV file"
         raise UserError(f"{sources.folder} holds {count}; name the table by --csv.")
@@ -57,7 +54,7 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     filename_index = header.index("filename")
     split_index = header.index("split") if "split" in header else None
     classes = [
-        (index, class_name(name, f"{path}, column {index + 1}"))
+        (index, check_name(name, f"{path}, column {index + 1}"))
         for index, name in enumerate(header)
         if index not in (filename_index, split_index)
     ]
@@ -72,9 +69,8 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         for index, name in classes:
             shown = _TRUTH.get(cells[index].strip().lower())
             if shown is None:
-                raise UserError(
-                    f"{where}, column {name[:80]!r}: {cells[index][:40]!r} is neither 0 nor 1."
-                )
+                column, cell = name[:80], cells[index][:40]
+                raise UserError(f"{where}, column {column!r}: {cell!r} is neither 0 nor 1.")
             if shown:
                 labels.append(name)
         split = None if split_index is None else cells[split_index].strip()

@@ -48,10 +48,9 @@ def class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     if not unseen:
         return []
     more = f" and {len(unseen) - _NAMED:,} more" if len(unseen) > _NAMED else ""
-    return [
-        f"{len(unseen):,} class{'es' * (len(unseen) > 1)} occur{'s' * (len(unseen) == 1)} in "
-        f"validation or test only and cannot be learned: {', '.join(unseen[:_NAMED])}{more}."
-    ]
+    classes = "1 class occurs" if len(unseen) == 1 else f"{len(unseen):,} classes occur"
+    names = ", ".join(unseen[:_NAMED]) + more
+    return [f"{classes} in validation or test only and cannot be learned: {names}."]
 
 
 def to_manifest(
@@ -61,10 +60,7 @@ def to_manifest(
     result: ConversionResult,
     table: bytes,
 ) -> bytes:
-    """Return the manifest: everything that the split CSV follows from, and what it leaves out.
-
-    It holds no date and no folder of this machine, so that equal input gives equal bytes.
-    """
+    """Return what the split CSV follows from and leaves out: for equal input, equal bytes."""
     splits = Counter(row.split for row in result.rows)
     content = {
         "manifest_version": MANIFEST_VERSION,
@@ -76,18 +72,14 @@ def to_manifest(
         "images": {split: splits[split] for split in SPLITS},
         "classes": class_counts(result.rows),
         "notes": result.notes,
-        "skipped_by_reason": Counter(skipped.reason for skipped in result.skipped),
-        "skipped": [skipped._asdict() for skipped in result.skipped],
+        "skipped_by_reason": Counter(reason for _, reason in result.skipped),
+        "skipped": [{"filename": name, "reason": reason} for name, reason in result.skipped],
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def check_target(out: Path) -> None:
-    """Make sure that a split CSV can be written, before anything long is done.
-
-    Raises:
-        UserError: If its name is taken by a folder or no name of a CSV.
-    """
+    """Raise ``UserError`` if the name of a split CSV is taken by a folder or is none of a CSV."""
     if out.suffix.lower() != ".csv":
         raise UserError(f"--out {out} should end in .csv, such as splits.csv.")
     for path in (out, manifest_path(out)):
@@ -96,10 +88,7 @@ def check_target(out: Path) -> None:
 
 
 def write_outputs(out: Path, table: bytes, manifest: bytes, *, overwrite: bool) -> bool:
-    """Write both files, the manifest first, unless they are already there.
-
-    Returns:
-        Whether anything had to be written.
+    """Write both files, the manifest first; return whether anything had to be written.
 
     Raises:
         UserError: If there is a file of other content, and ``overwrite`` is not set.

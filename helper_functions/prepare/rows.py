@@ -18,13 +18,9 @@ MAX_PATH = 1000
 
 
 class Row(NamedTuple):
-    """One image.
+    """One image: file name below the image folder, classes, split, longitude and latitude.
 
-    Attributes:
-        filename: Relative to the image folder, with slashes.
-        labels: Class names.
-        split: ``None``: training or validation, still to be cut.
-        location: Longitude and latitude in degrees, if they are known.
+    A split of ``None`` is training or validation, still to be cut.
     """
 
     filename: str
@@ -33,76 +29,42 @@ class Row(NamedTuple):
     location: tuple[float, float] | None = None
 
 
-class Skipped(NamedTuple):
-    """An image that the split CSV leaves out."""
-
-    filename: str
-    reason: str
-
-
 @dataclass
 class ConversionResult:
-    """All that a converter has read.
+    """All that a converter has read, in the order of the source.
 
     Attributes:
         images: The folder that the file names are relative to.
         label_source: Where the labels come from, a clause for the manifest.
-        rows: In the order of the source.
-        skipped: Images that the source names and no row does.
+        rows: Images for the split CSV.
+        skipped: File name and reason of the images that the source names and no row does.
         notes: Sentences that whoever trains on the rows should know.
     """
 
     images: Path
     label_source: str
     rows: list[Row] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def skip_missing(self) -> None:
         """Move the rows whose image is not there to ``skipped``."""
-        present = []
-        for row in tqdm(self.rows, desc="checking images", disable=None, leave=False):
+        rows, self.rows = self.rows, []
+        for row in tqdm(rows, desc="checking images", disable=None, leave=False):
             if (self.images / row.filename).is_file():
-                present.append(row)
+                self.rows.append(row)
             else:
-                self.skipped.append(Skipped(row.filename, MISSING))
-        self.rows = present
+                self.skipped.append((row.filename, MISSING))
 
 
-def file_name(text: str, where: str) -> str:
-    """Return a file name that stays inside the image folder, and survives the split CSV.
+def check_name(text: str, where: str, what: str = "class name") -> str:
+    """Return a name without outer blanks that survives the split CSV.
 
-    Args:
-        text: As the source has it.
-        where: File and line, for the message.
-
-    Raises:
-        UserError: If it is no such name.
-    """
-    name = _checked(text, where, "file name")
-    if any(
-        path.is_absolute() or ".." in path.parts
-        for path in (PurePosixPath(name), PureWindowsPath(name))
-    ):
-        raise UserError(
-            f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
-            f"that folder."
-        )
-    if any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/")) or len(name) > MAX_PATH:
-        raise UserError(f"{where}: the file name {_shown(name)} is too long for a file system.")
-    return name
-
-
-def class_name(text: str, where: str) -> str:
-    """Return a class name that survives the split CSV.
+    ``where`` (file and line) and ``what`` are for the message.
 
     Raises:
         UserError: If it is empty or cannot be written.
     """
-    return _checked(text, where, "class name")
-
-
-def _checked(text: str, where: str, what: str) -> str:
     name = text.strip()
     if not name:
         raise UserError(f"{where}: the {what} is empty.")
@@ -115,16 +77,30 @@ def _checked(text: str, where: str, what: str) -> str:
     return name
 
 
+def file_name(text: str, where: str) -> str:
+    """Return a name by ``check_name`` that stays inside the image folder.
+
+    Raises:
+        UserError: If it is no such name.
+    """
+    name = check_name(text, where, "file name")
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    if any(path.is_absolute() or ".." in path.parts for path in paths):
+        raise UserError(
+            f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
+            f"that folder."
+        )
+    if any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/")) or len(name) > MAX_PATH:
+        raise UserError(f"{where}: the file name {_shown(name)} is too long for a file system.")
+    return name
+
+
 def _shown(name: str) -> str:
     return ascii(name if len(name) <= 80 else f"{name[:77]}...")
 
 
 def check_rows(rows: Iterable[Row]) -> None:
-    """Make sure that every image comes once.
-
-    Raises:
-        UserError: If not.
-    """
+    """Raise ``UserError`` if an image comes twice."""
     splits: dict[str, str | None] = {}
     for row in rows:
         if row.filename in splits:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from helper_functions.prepare.coco import read_coco
-from helper_functions.prepare.rows import ConversionResult, Row, Skipped, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, file_name
 from helper_functions.prepare.sources import Sources, parse_integer
 from helper_functions.runtime.errors import UserError
 
@@ -28,9 +28,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the classes and of the download."""
     levels = "of the classes: 2, 4, 25 or 50 of them, Dock among them each time (default: 3)"
     parser.add_argument("--level", type=int, choices=range(4), default=3, help=levels)
-    parser.add_argument(
-        "--download", action="store_true", help="tell what to download, and check what is there"
-    )
+    download = "tell what to download, and check what is there"
+    parser.add_argument("--download", action="store_true", help=download)
 
 
 def _report_download(sources: Sources) -> None:
@@ -52,11 +51,11 @@ def _read_names(sources: Sources, level: int) -> tuple[tuple[str, ...], dict[str
         path = sources.folder / _COCO / f"ShipRSImageNet_bbox_{split}_level_{level}.json"
         if not path.is_file():
             continue
-        coco = read_coco(sources, path)
-        if names and coco.classes != names:
+        classes, images = read_coco(sources, path)
+        if names and classes != names:
             raise UserError(f"{path} has other categories than the file of the split train.")
-        names = coco.classes
-        labels |= {PurePosixPath(i.filename).stem: set(i.labels) for i in coco.images}
+        names = classes
+        labels |= {PurePosixPath(image.filename).stem: set(image.labels) for image in images}
     if not names:
         name = f"{_COCO}/ShipRSImageNet_bbox_train_level_{level}.json"
         sources.find(name, advice=f"the class names are there; {_ADVICE}")
@@ -80,23 +79,26 @@ def _labels(content: bytes, level: int, names: tuple[str, ...], path: Path) -> l
 
 
 def _compare(result: ConversionResult, published: Mapping[str, set[str]]) -> None:
-    """Compare the labels of the XML files with those of the COCO files.
+    """Note where labels differ from those of the COCO files.
 
     Raises:
-        UserError: If they differ for most images, so that the numbers mean other classes.
+        UserError: If most do, so that the numbers mean other classes.
     """
-    both = [row for row in result.rows if PurePosixPath(row.filename).stem in published]
-    differing = [r for r in both if set(r.labels) != published[PurePosixPath(r.filename).stem]]
+    pairs = [(row, published.get(PurePosixPath(row.filename).stem)) for row in result.rows]
+    both = [row for row, labels in pairs if labels is not None]
+    differing = [row for row, labels in pairs if labels not in (None, set(row.labels))]
+    if not differing:
+        return
+    counts = f"{len(differing):,} of {len(both):,} images"
+    first = f"(the first: {differing[0].filename})"
     if 2 * len(differing) > len(both):
         raise UserError(
-            f"The labels of {len(differing):,} of {len(both):,} images differ between {_VOC} and "
-            f"{_COCO} (the first: {differing[0].filename}); the class numbers do not fit."
+            f"The labels of {counts} differ between {_VOC} and {_COCO} {first}; the class numbers "
+            f"do not fit."
         )
-    if differing:
-        result.notes.append(
-            f"{_COCO} gives other labels for {len(differing):,} of {len(both):,} images (the "
-            f"first: {differing[0].filename}); those of {_VOC} are kept."
-        )
+    result.notes.append(
+        f"{_COCO} gives other labels for {counts} {first}; those of {_VOC} are kept."
+    )
 
 
 def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
@@ -107,8 +109,7 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     """
     if options.download:
         _report_download(sources)
-    level = options.level
-    voc = sources.folder / _VOC
+    level, voc = options.level, sources.folder / _VOC
     lists = {s: sources.find(f"{_VOC}/ImageSets/{s}.txt", advice=_ADVICE) for s in _SPLITS}
     names, published = _read_names(sources, level)
     label_source = f"object/level_{level} of the VOC annotations, names by {_COCO}"
@@ -117,16 +118,15 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         result.notes.append(
             f"{_COCO} names {len(names)} classes of level {level}; {CLASSES[level]} are published."
         )
-    group = f"{_VOC}/Annotations/*.xml"
     instances = 0
     for split, path in lists.items():
         for line, text in tqdm(sources.lines(path), desc=split, disable=None, leave=False):
             stem = file_name(text, f"{path}, line {line}").removesuffix(".bmp")
             annotation = voc / "Annotations" / f"{stem}.xml"
             if not annotation.is_file():
-                result.skipped.append(Skipped(f"{stem}.bmp", "its annotation is not there"))
+                result.skipped.append((f"{stem}.bmp", "its annotation is not there"))
                 continue
-            content = sources.content(annotation, group)
+            content = sources.content(annotation, f"{_VOC}/Annotations/*.xml")
             labels = _labels(content, level, names, annotation)
             instances += len(labels)
             result.rows.append(Row(f"{stem}.bmp", tuple(sorted(set(labels))), split))

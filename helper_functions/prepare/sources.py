@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,10 +15,7 @@ from helper_functions.runtime.errors import UserError
 
 
 class Sources:
-    """The files below a folder that a conversion reads.
-
-    Args:
-        folder: Where the raw data set lies.
+    """The files below the folder of a raw data set that a conversion reads.
 
     Raises:
         UserError: If there is no such folder. Every method raises it for a file that cannot be
@@ -38,16 +35,12 @@ class Sources:
 
         The hash of a group is that of ``name hash`` lines, one a file.
         """
-        groups = [
-            {
-                "file": name,
-                "files": len(files),
-                "bytes": sum(size for size, _ in files),
-                "sha256": _sha256("".join(line for _, line in files).encode()),
-            }
-            for name, files in self._groups.items()
-        ]
-        return [*self._files.values(), *groups]
+        entries = list(self._files.values())
+        for name, files in self._groups.items():
+            sizes, lines = zip(*files, strict=True)
+            entry = {"file": name, "files": len(files), "bytes": sum(sizes)}
+            entries.append({**entry, "sha256": _sha256("".join(lines).encode())})
+        return entries
 
     def has_read(self, path: Path) -> bool:
         """Whether a file, by whatever name, is one of those read."""
@@ -60,8 +53,7 @@ class Sources:
 
     def find(self, *candidates: str, advice: str) -> Path:
         """Return the first of some paths, relative to the folder, that is a file."""
-        for candidate in candidates:
-            path = self.folder / candidate
+        for path in map(self.folder.joinpath, candidates):
             if path.is_file():
                 return path
         raise UserError(f"{self.folder} holds no {' nor '.join(candidates)}; {advice}.")
@@ -95,15 +87,22 @@ class Sources:
     def json(self, path: Path, without: Collection[str] = ()) -> Any:
         """Return the content of a JSON file in which no key comes twice in an object.
 
-        Args:
-            path: The file.
-            without: Keys to leave out of every object while reading, to save memory.
+        Keys in ``without`` are left out of every object while reading, to save memory.
         """
+
+        def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            if len(dict(pairs)) < len(pairs):  # Python would keep the last value.
+                key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+                raise ValueError(f"the key {key[:80]!r} comes twice in one object")
+            return {key: value for key, value in pairs if key not in without}
+
+        def no_number(text: str) -> NoReturn:
+            raise ValueError(f"{text} is not a number")
+
         self._add(path)
-        hook = partial(_unique, without=frozenset(without))
         with open_text(path) as file:
             try:
-                return json.load(file, object_pairs_hook=hook, parse_constant=_no_number)
+                return json.load(file, object_pairs_hook=unique, parse_constant=no_number)
             except UnicodeDecodeError:
                 raise
             except (ValueError, RecursionError) as error:
@@ -146,17 +145,3 @@ def parse_integer(text: str, where: str, what: str) -> int:
         return int(digits)
     shown = text if len(text) <= 40 else f"{text[:37]}..."
     raise UserError(f"{where}: {what} {shown!r} is not a whole number.")
-
-
-def _unique(pairs: list[tuple[str, Any]], without: frozenset[str]) -> dict[str, Any]:
-    """Return an object whose keys all come once: of a repeated one Python would keep the last."""
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"the key {key[:80]!r} comes twice in one object")
-        content[key] = value
-    return {key: value for key, value in content.items() if key not in without}
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number")

@@ -12,7 +12,7 @@ from typing import Any
 
 from helper_functions import cli
 from helper_functions.data.bands import PAPER, RGB, TRUE_COLOUR
-from helper_functions.prepare.rows import ConversionResult, Row, Skipped, class_name, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
@@ -23,12 +23,10 @@ LABELS = "TreeSatBA_v9_60m_multi_labels.json"
 LISTS = {"train": "train_filenames.lst", "test": "test_filenames.lst"}
 FOLDERS = ("aerial/60m", "aerial")  # the second is that of the time-series edition
 TILES = 50_381
-GENERA = frozenset(
-    (
-        *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),
-        *("Picea", "Pinus", "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia"),
-    )
-)
+GENERA = {
+    *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),
+    *("Picea", "Pinus", "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia"),
+}
 # Tiles hold infrared, green, blue and red, in this order; numbered from 1 as in GIS programs.
 BANDS = {PAPER: (1, 2, 3), RGB: TRUE_COLOUR}
 
@@ -41,22 +39,15 @@ _CUT = (
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the labels, of the bands that a run should read, and of the download."""
-    parser.add_argument(
-        "--min-area",
-        type=cli.number(float, 0, 1),
-        default=0.07,
-        help="a genus counts above this share of the area; 0: any area (default: 0.07)",
+    area = "a genus counts above this share of the area; 0: any area (default: 0.07)"
+    parser.add_argument("--min-area", type=cli.number(float, 0, 1), default=0.07, help=area)
+    bands = (
+        "for the manifest and the command that is printed: paper, the first three bands "
+        "(infrared, green, blue); rgb, true color (default: paper)"
     )
-    parser.add_argument(
-        "--bands",
-        choices=sorted(BANDS),
-        default=PAPER,
-        help="for the manifest and the command that is printed: paper, the first three bands "
-        "(infrared, green, blue); rgb, true color (default: paper)",
-    )
-    parser.add_argument(
-        "--download", action="store_true", help="tell what to download, and check what is there"
-    )
+    parser.add_argument("--bands", choices=sorted(BANDS), default=PAPER, help=bands)
+    download = "tell what to download, and check what is there"
+    parser.add_argument("--download", action="store_true", help=download)
 
 
 def _report_download(sources: Sources) -> None:
@@ -104,10 +95,8 @@ def _lists(sources: Sources) -> dict[str, str]:
             # No suffix is guessed: "Alnus_spec._5_..." holds a dot of its own.
             tile = file_name(text if text.endswith(".tif") else f"{text}.tif", where)
             if tile in listed:
-                raise UserError(
-                    f"{where}: {tile!r} is listed a second time, after the {listed[tile]} list; a "
-                    f"tile belongs to one split."
-                )
+                again = f"{tile!r} is listed a second time, after the {listed[tile]} list"
+                raise UserError(f"{where}: {again}; a tile belongs to one split.")
             listed[tile] = split
     return listed
 
@@ -125,7 +114,7 @@ def _genera(entries: Any, min_area: float, where: str) -> tuple[str, ...]:
         if not number or not (math.isfinite(share) and 0 <= share <= 1.001):
             raise UserError(f"{where}: the area share {str(share)[:40]!r} is not from 0 to 1.")
         if share > min_area:
-            genera.add(class_name(genus, where))
+            genera.add(check_name(genus, where))
     return tuple(sorted(genera))
 
 
@@ -133,7 +122,7 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     """Read label file and lists.
 
     Raises:
-        UserError: If one is missing or wrong, or a tile is in both lists.
+        UserError: If one is missing or wrong.
     """
     if options.download:
         _report_download(sources)
@@ -148,12 +137,9 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
             f"{sources.folder} holds no tile in {FOLDERS[0]} or {FOLDERS[1]}; unpack "
             f"aerial_60m_*.zip there (or give --keep-missing to convert the labels alone)."
         )
-    threshold = f"{options.min_area:g}"
-    result = ConversionResult(
-        folder or sources.folder / FOLDERS[0],
-        f"genera with an area share above {threshold} in {LABELS}, not the species of the file "
-        f"names",
-    )
+    above = f"genera with an area share above {options.min_area:g} in {LABELS}"
+    label_source = f"{above}, not the species of the file names"
+    result = ConversionResult(folder or sources.folder / FOLDERS[0], label_source)
 
     # Labels and split of every tile.
     cut = options.val_fraction is not None
@@ -166,18 +152,18 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         unknown.update(set(genera) - GENERA)
         unlabeled.pop(tile, None)
         if tile not in listed:
-            result.skipped.append(Skipped(tile, "neither list names it"))
+            result.skipped.append((tile, "neither list names it"))
         elif not genera:
-            result.skipped.append(Skipped(tile, f"no genus covers more than {threshold} of it"))
+            reason = f"no genus covers more than {options.min_area:g} of it"
+            result.skipped.append((tile, reason))
         else:
             result.rows.append(Row(tile, genera, splits[listed[tile]]))
-    result.skipped += [Skipped(tile, "it has no labels") for tile in unlabeled]
+    result.skipped += [(tile, "it has no labels") for tile in unlabeled]
 
     # What whoever trains on the rows should know.
     if unknown:
-        result.notes.append(
-            f"These labels are none of the 15 published genera: {', '.join(sorted(unknown)[:20])}."
-        )
+        names = ", ".join(sorted(unknown)[:20])
+        result.notes.append(f"These labels are none of the 15 published genera: {names}.")
     bands = ", ".join(map(str, BANDS[options.bands]))
     result.notes += [
         f"Bands {bands} of infrared, green, blue, red are to be read (--bands {options.bands}).",
