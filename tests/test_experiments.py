@@ -165,10 +165,10 @@ def _words(folder: Path, tiny_set: Path, output: Path, epochs: int) -> list[obje
 def test_a_killed_experiment_reproduces_its_tables(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
-    whole = command(*_words(tmp_path, tiny_set, tmp_path / "whole", 12))
+    whole = command(*_words(tmp_path, tiny_set, tmp_path / "whole", 6))
     assert whole.returncode == 0, whole.stderr
 
-    words = _words(tmp_path, tiny_set, tmp_path / "out", 12)
+    words = _words(tmp_path, tiny_set, tmp_path / "out", 6)
     call = [sys.executable, *map(str, words)]
     with subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
         while not (tmp_path / "out/resnet10t/volunet/seed0/log.csv").is_file():
