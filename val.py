@@ -76,7 +76,7 @@ def main() -> None:
     model = checkpoint.model().to(device)
     task.check_model(model)
     scorer = model if flags.tta == "none" else AveragedModel(model, flags.tta)
-    predictor = Predictor(task, scorer, LoaderSettings.from_flags(flags), device, amp)
+    predictor = Predictor(task, scorer, cli.from_flags(LoaderSettings, flags), device, amp)
 
     if flags.export is not None:
         images, origin = comparison_images(predictor, flags.img_dir)

@@ -1,4 +1,4 @@
-"""What every command line shares: the parser, ``--config`` files, types of flags, exit statuses."""
+"""What command lines share: the parser, ``--config`` files, flags as fields, exit statuses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import ast
 import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -17,46 +18,57 @@ from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.runtime.files import free_space
 from helper_functions.runtime.signals import Stopped
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
-# What train.py writes into args.yaml beside its flags.
-RECORDS = frozenset({"data_hash", "provenance", "processes"})
+T = TypeVar("T", bound="DataclassInstance")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reads ``--config`` files and reports an error in one line.
+    """An argument parser that reads a ``--config`` file and reports an error in one line.
 
     Attributes:
-        other_flags: Names in a config file to pass over, with underscores.
+        other_flags: Names in a config file to pass over: what train.py records beside its flags,
+            and flags of the other script or another task.
         flags_of_tasks: The task that knows a flag which this parser lacks, by the flag.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.other_flags: set[str] = set()
+        self.other_flags = {"data_hash", "provenance", "processes"}
         self.flags_of_tasks: dict[str, str] = {}
-
-    def add_config_flag(self) -> None:
-        """Offer ``--config FILE``: flags from a file, which those of the command line override."""
-        self.add_argument(
-            "--config",
-            type=Path,
-            metavar="FILE",
-            help="YAML file of flags without their dashes, such as the args.yaml of a run; flags "
-            "of the command line win (default: none)",
-        )
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse the flags of a config file, if one is named, and then those of the line."""
+        """Parse the flags of the config file, then those of the command line, which win."""
         words = list(sys.argv[1:] if args is None else args)
-        if "--config" in self._option_string_actions:
-            path = early_flag("--config", words)
-            if path is not None:
-                words = config_words(self, Path(path), self.other_flags) + words
+        if "--config" in self._option_string_actions and (path := early_flag("--config", words)):
+            words = self._config_words(Path(path)) + words
         return super().parse_known_args(words, namespace)
+
+    def _config_words(self, path: Path) -> list[str]:
+        """Return the flags of a config file as command-line words; ``null`` leaves a flag out.
+
+        Raises:
+            UserError: If the file cannot be read or names an unknown flag.
+        """
+        actions = {action.dest: action for action in self._actions if action.option_strings}
+        flags: dict[str, Any] = {}
+        for name, value in read_config(path).items():
+            if name in actions:
+                off = value is False and isinstance(actions[name], argparse._StoreTrueAction)
+                if value not in (None, {}) and not off:
+                    long = next(w for w in actions[name].option_strings if w.startswith("--"))
+                    flags[long.removeprefix("--")] = value
+            elif name not in self.other_flags:
+                near = difflib.get_close_matches(name, actions, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "see --help for those there are."
+                raise UserError(f"{path} names {name!r}, which is no flag; {hint}")
+        return to_arguments(flags)
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
@@ -98,38 +110,6 @@ def read_config(path: Path) -> dict[str, Any]:
     return {str(key).lstrip("-").replace("-", "_"): value for key, value in content.items()}
 
 
-def config_words(
-    parser: argparse.ArgumentParser, path: Path, other_flags: Collection[str] = ()
-) -> list[str]:
-    """Return the flags of a config file as words to put before those of the command line.
-
-    Args:
-        parser: Knows the flags.
-        path: YAML, a mapping of flags without their dashes to values; ``null`` leaves a flag out.
-        other_flags: Names to pass over without complaint, with underscores.
-
-    Raises:
-        UserError: If the file cannot be read or names an unknown flag.
-    """
-    actions = {action.dest: action for action in parser._actions if action.option_strings}
-    flags: dict[str, Any] = {}
-    for name, value in read_config(path).items():
-        if name not in actions:
-            if name in RECORDS or name in other_flags:
-                continue
-            near = difflib.get_close_matches(name, actions, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; see --help for those there are."
-            raise UserError(f"{path} names {name!r}, which is no flag{hint}")
-        switch = actions[name].nargs == 0 and not isinstance(
-            actions[name], argparse.BooleanOptionalAction
-        )
-        if value is None or value == {} or (switch and value is False):
-            continue
-        flag = next(word for word in actions[name].option_strings if word.startswith("--"))
-        flags[flag.removeprefix("--")] = value
-    return to_arguments(flags)
-
-
 def to_arguments(flags: dict[str, Any]) -> list[str]:
     """Return flags as command-line words: ``True`` is a bare flag, ``False`` its ``--no-`` form."""
     words: list[str] = []
@@ -169,43 +149,118 @@ class KeyValues(argparse.Action):
 
 
 def number(
-    kind: type[int] | type[float], low: float | None = None, high: float | None = None
+    value_type: type[int] | type[float], low: float | None = None, high: float | None = None
 ) -> Callable[[str], float]:
     """Return a flag type: a number within bounds (both included)."""
 
     def parse(text: str) -> float:
-        value = kind(text)
-        if (
-            value != value
-            or (low is not None and value < low)
-            or (high is not None and value > high)
-        ):
+        value = value_type(text)
+        below, above = low is not None and value < low, high is not None and value > high
+        if value != value or below or above:
             bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
             raise argparse.ArgumentTypeError(f"{text} is out of range, it must be {bounds}")
         return value
 
-    parse.__name__ = "whole number" if kind is int else "number"
+    parse.__name__ = "whole number" if value_type is int else "number"
     return parse
 
 
-def add_device_flags(group: Any) -> None:
-    """Add the flags that say where and in which precision to compute."""
-    group.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
-    group.add_argument(
-        "--amp",
+def flag(
+    default: Any,
+    help: str = "",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    group: str | None = None,
+    names: Sequence[str] = (),
+    **arguments: Any,
+) -> Any:
+    """Return a field of a dataclass that ``add_flags`` offers as ``--name-of-the-field``.
+
+    Args:
+        default: Value without the flag.
+        help: Meaning; "(default: ...)" follows, unless the text itself tells it in words.
+        low: Lowest number.
+        high: Highest number; needs ``low``.
+        group: Title of the group in the help, where it is not that of ``add_flags``.
+        names: Further names, such as ``-b``.
+        arguments: Of ``add_argument``, where the annotation says too little.
+    """
+    if "(default: " not in help:
+        help = f"{help} (default: {_to_text(default)})".lstrip()
+    arguments |= {"default": default, "help": help}
+    metadata = {"bounds": (low, high), "group": group, "names": names, "arguments": arguments}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _to_text(default: Any) -> str:
+    """Return a default as the help shows it."""
+    if default is None or isinstance(default, bool):
+        return {None: "none", True: "on", False: "off"}[default]
+    if isinstance(default, list):
+        return " ".join(map(_to_text, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def add_flags(
+    parser: argparse.ArgumentParser,
+    title: str,
+    settings: type[DataclassInstance],
+    only: Collection[str] = (),
+) -> None:
+    """Offer the fields of a dataclass that ``flag`` made, typed as they are annotated.
+
+    ``bool`` becomes a switch, with a ``--no-`` form unless its default is ``False``.
+
+    Args:
+        parser: Gets the flags.
+        title: Of their group in the help; it is added where the parser lacks it.
+        settings: The dataclass.
+        only: Fields to offer; empty: all.
+    """
+    annotations = get_type_hints(settings)
+    for setting in fields(settings):
+        if not setting.metadata or (only and setting.name not in only):
+            continue
+        # What the annotation says, and what overrides it
+        item_type = annotations[setting.name]
+        while get_args(item_type):  # that of list[int] | None is int
+            item_type = get_args(item_type)[0]
+        arguments: dict[str, Any] = {"type": item_type}
+        low, high = setting.metadata["bounds"]
+        if item_type is bool:
+            switch = setting.default is False
+            arguments = {"action": "store_true" if switch else argparse.BooleanOptionalAction}
+        elif low is not None:
+            arguments["type"] = number(item_type, low, high)
+        arguments |= setting.metadata["arguments"]
+        # The flag
+        heading = setting.metadata["group"] or title
+        groups = {group.title: group for group in parser._action_groups}
+        group = groups.get(heading) or parser.add_argument_group(heading)
+        names = (*setting.metadata["names"], "--" + setting.name.replace("_", "-"))
+        group.add_argument(*names, **arguments)
+
+
+def from_flags(settings: type[T], flags: argparse.Namespace, **resolved: Any) -> T:
+    """Return a dataclass filled from the flags of its fields' names, and from ``resolved``."""
+    names = [setting.name for setting in fields(settings) if setting.name not in resolved]
+    return settings(**{name: getattr(flags, name) for name in names}, **resolved)
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Where and in which precision to compute."""
+
+    device: str = flag("auto", "auto, cpu, cuda, cuda:1, mps")
+    amp: str = flag(
+        "auto",
+        "mixed precision; auto: fp16 on CUDA, off elsewhere",
         choices=("auto", "off", "fp16", "bf16"),
-        default="auto",
-        help="mixed precision; auto: fp16 on CUDA, off elsewhere (default: auto)",
     )
-    group.add_argument(
-        "-p",
-        "--print-freq",
-        type=number(int, 1),
-        default=100,
-        help="steps between two printed lines (default: 100)",
-    )
+    print_freq: int = flag(100, "steps between two printed lines", low=1, names=("-p",))
 
 
 def plain_settings(flags: argparse.Namespace) -> dict[str, Any]:
@@ -224,27 +279,25 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     called = Path(sys.argv[0])
     script = called.parent.name if called.name == "__main__.py" else called.name
+    status, message = 1, None
     try:
         main()
+        status = 0
     except UserError as error:
-        print(f"{script}: error: {error}", file=sys.stderr)
-        sys.exit(WRONG_INPUT)
+        status, message = WRONG_INPUT, f"error: {error}"
     except TrainingFailed as error:
-        print(f"{script}: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        message = f"error: {error}"
     except Stopped as stopped:
-        print(f"{script}: stopped by a signal.", file=sys.stderr)
-        sys.exit(stopped.exit_status)
+        status, message = stopped.exit_status, "stopped by a signal."
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except (RuntimeError, MemoryError) as error:
-        message = out_of_memory_message(error)
-        if message is None:
+        if (advice := out_of_memory_message(error)) is None:
             raise
-        print(f"{script}: error: {message}", file=sys.stderr)
-        sys.exit(1)
+        message = f"error: {advice}"
     except OSError as error:
         room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""
-        print(f"{script}: error: {error}{room}.", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        message = f"error: {error}{room}."
+    if message is not None:
+        print(f"{script}: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,7 @@ from pathlib import Path
 from helper_functions import cli
 from helper_functions.checkpoints import Checkpoint, read_checkpoint
 from helper_functions.data.flags import add_data_flags
-from helper_functions.inference.flags import (
-    add_checkpoint_flag,
-    add_inference_flags,
-    check_inference_flags,
-)
+from helper_functions.inference.flags import add_inference_flags
 from helper_functions.runtime.errors import UserError
 from helper_functions.tasks import DEFAULT_TASK, TASKS, get_task
 from helper_functions.tasks.base import Task
@@ -47,7 +44,13 @@ def make_parser(script: str, task: type[Task]) -> cli.Parser:
         description=DESCRIPTION[script],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_config_flag()
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML file of flags without their dashes, such as the args.yaml of a run; flags of "
+        "the command line win (default: none)",
+    )
     parser.add_argument(
         "--task",
         choices=tuple(TASKS),
@@ -64,37 +67,20 @@ def make_parser(script: str, task: type[Task]) -> cli.Parser:
             help="set of defaults: the released program's, or what our measurements recommend; "
             f"explicit flags win (default: {default})",
         )
-        add_data_flags(parser, script)
-        task.add_flags(parser, script)
-        add_training_flags(parser)
-    else:
-        add_checkpoint_flag(parser)
-        add_data_flags(parser, script)
-        task.add_flags(parser, script)
-        add_inference_flags(parser)
+    add_data_flags(parser, script)
+    task.add_flags(parser, script)
+    (add_training_flags if script == "train" else add_inference_flags)(parser)
     return parser
-
-
-def _flags(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Return the long flags of a parser, and the names of their values."""
-    return {
-        word: action.dest
-        for action in parser._actions
-        for word in action.option_strings
-        if word.startswith("--")
-    }
 
 
 def _parser_with_hints(script: str, task: type[Task]) -> cli.Parser:
     """Return a parser that also knows which flags belong to the other script or another task."""
     parser = make_parser(script, task)
-    own = _flags(parser)
-    for other_script in USAGE:
-        for name, other in TASKS.items():
-            flags = _flags(make_parser(other_script, other))
-            parser.other_flags |= set(flags.values())
+    for other_script, (name, other) in itertools.product(USAGE, TASKS.items()):
+        for action in make_parser(other_script, other)._actions:
+            parser.other_flags.add(action.dest)
             if other_script == script:
-                parser.flags_of_tasks |= {flag: name for flag in flags if flag not in own}
+                parser.flags_of_tasks |= dict.fromkeys(action.option_strings, name)
     return parser
 
 
@@ -103,9 +89,8 @@ def _early(flag: str, words: Sequence[str]) -> str | None:
     value = cli.early_flag(f"--{flag}", words)
     config = cli.early_flag("--config", words)
     if value is None and config is not None:
-        found = cli.read_config(Path(config)).get(flag.replace("-", "_"))
-        value = None if found is None else str(found)
-    return value
+        value = cli.read_config(Path(config)).get(flag.replace("-", "_"))
+    return None if value is None else str(value)
 
 
 def parse_train(words: Sequence[str] | None = None) -> tuple[type[Task], argparse.Namespace]:
@@ -140,6 +125,7 @@ def parse_val(
     task = get_task(name or DEFAULT_TASK)
     parser = _parser_with_hints("val", task)
     flags = parser.parse_args(words)
-    check_inference_flags(parser, flags)
+    if flags.img_dir is None and flags.export is None:
+        parser.error("the following arguments are required: --img_dir")
     task.check_flags(parser, flags)
     return task, checkpoint or read_checkpoint(flags.ckpt_path), flags

@@ -20,7 +20,7 @@ from helper_functions.check_data.labels import ClassCounts
 from helper_functions.check_data.report import make_report, to_text
 from helper_functions.check_data.rows import check_rows, check_spelling, check_splits, read_rows
 from helper_functions.data.bands import ImageFormat
-from helper_functions.data.flags import add_format_flags, make_image_format
+from helper_functions.data.flags import InputSettings, make_image_format
 from helper_functions.data.images import DEFAULT
 from helper_functions.data.splits import Sample
 from helper_functions.runtime.errors import UserError
@@ -38,7 +38,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m helper_functions.check_data", description=DESCRIPTION)
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
-    add_format_flags(parser)
+    cli.add_flags(parser, "options", InputSettings, ("bands", "value_range"))
     parser.add_argument(
         "--classes",
         type=Path,

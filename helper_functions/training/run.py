@@ -33,7 +33,7 @@ from helper_functions.runtime.signals import StopRequest
 from helper_functions.tasks.base import Task
 from helper_functions.tasks.predictor import evaluate
 from helper_functions.training.engine import Logger, Trainer
-from helper_functions.training.flags import SaveSettings, TrainSettings
+from helper_functions.training.flags import LogSettings, SaveSettings, TrainSettings
 from helper_functions.training.loggers import TensorBoardLogger, log_curves, log_to_wandb
 from helper_functions.training.optim import make_optimizer, make_scheduler
 
@@ -46,53 +46,31 @@ FREE_TO_CHANGE = {
 }
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything about a run that is not its task's.
-
-    Attributes:
-        train: How to optimize.
-        saving: What to leave behind.
-        loading: How images come in batches.
-        device: Where to compute.
-        amp: Autocast type or ``None``.
-        channels_last: Memory layout of the model.
-        grad_checkpointing: Compute activations twice instead of keeping them.
-        tensorboard: Whether event files are written.
-        wandb: Whether to log to Weights & Biases.
-        test_split: Split to score at the end, or ``None``.
-        record: Every setting as plain data, for args.yaml and checkpoints.
-    """
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(LogSettings):
+    """Everything about a run that is not its task's; ``record`` is all of it as plain data."""
 
     train: TrainSettings
     saving: SaveSettings
     loading: LoaderSettings
     device: torch.device
     amp: torch.dtype | None
-    channels_last: bool
-    grad_checkpointing: bool
-    tensorboard: bool
-    wandb: bool
-    test_split: str | None
     record: dict[str, Any]
 
     @classmethod
     def from_flags(cls, flags: argparse.Namespace, device: torch.device) -> RunSettings:
-        """Return what the flags say; fills in those that depend on the device."""
+        """Return the flags' values; fills in those that depend on the device."""
         if flags.channels_last is None:
             flags.channels_last = device.type == "cuda"
         flags.device = device.type if distributed.world_size() > 1 else str(device)
-        return cls(
-            train=TrainSettings.from_flags(flags),
-            saving=SaveSettings.from_flags(flags),
-            loading=LoaderSettings.from_flags(flags),
+        return cli.from_flags(
+            cls,
+            flags,
+            train=cli.from_flags(TrainSettings, flags),
+            saving=cli.from_flags(SaveSettings, flags),
+            loading=cli.from_flags(LoaderSettings, flags),
             device=device,
             amp=resolve_amp(flags.amp, device),
-            channels_last=flags.channels_last,
-            grad_checkpointing=flags.grad_checkpointing,
-            tensorboard=flags.tensorboard,
-            wandb=flags.wandb,
-            test_split=flags.test_split,
             record={**cli.plain_settings(flags), "processes": distributed.world_size()},
         )
 
@@ -190,9 +168,9 @@ def checkpoint_activations(model: nn.Module) -> None:
 def prepare_model(model: nn.Module, settings: RunSettings) -> nn.Module:
     """Return a model on the run's device, in its memory layout."""
     model = model.to(settings.device)
-    if settings.grad_checkpointing:
+    if settings.train.grad_checkpointing:
         checkpoint_activations(model)
-    if settings.channels_last:
+    if settings.train.channels_last:
         model.to(memory_format=torch.channels_last)
     return model
 

@@ -177,7 +177,7 @@ def _trainer(folder: Path, output: Path, **options: Any) -> Trainer:
         optimizer,
         make_scheduler(optimizer, steps),
         settings,
-        SaveSettings(output, **saving),
+        SaveSettings(output_path=output, **saving),
         device=torch.device("cpu"),
         description={"settings": {}, "info": {}},
         **options,
