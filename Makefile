@@ -15,7 +15,7 @@ DEMO := runs/demo
 DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
 TILES := 480
 EPOCHS := 14
-# Files of tests in the order of their names, as the longest are not those with the most tests.
+# Files of tests in the order of tests/conftest.py, as the longest are not those with the most tests.
 TEST_FLAGS := -n 2 --dist loadfile --no-loadscope-reorder
 
 # For `make ablation`: the photographs, and weights for MobileNetV2 as flags of train.py.

@@ -19,6 +19,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 
+# Files that take longest: two processes that share the tests should not wait for them at the end.
+LONGEST = ("test_faults.py", "test_experiments.py", "test_distributed.py", "test_cli.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 # One thread: tiny tensors gain nothing from two, and results do not depend on the machine.
 torch.set_num_threads(1)
 
