@@ -1,6 +1,6 @@
 # make demo    set up, make the built-in forest data, train and validate a small model, say where
 # make test    set up and run the tests
-# make check   set up, lint and type-check
+# make check   set up, lint, type-check, and hold the imports against their levels
 # make lowest  run the tests with the lowest versions that the requirements allow (several minutes)
 # make ablation  measure what each part of VoLUNet is worth (hours): runs/ablation/*/results.md
 # make figures redraw images/ (curve and region maps need `make demo` first)
@@ -15,7 +15,7 @@ DEMO := runs/demo
 DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
 TILES := 480
 EPOCHS := 14
-# Files of tests in the order of their names, as the longest are not those with the most tests.
+# Files of tests in the order of tests/conftest.py, as the longest are not those with the most tests.
 TEST_FLAGS := -n 2 --dist loadfile --no-loadscope-reorder
 
 # For `make ablation`: the photographs, and weights for MobileNetV2 as flags of train.py.
@@ -50,6 +50,7 @@ check: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
 
 lowest:
 	$(PYTHON) -m venv $(LOWEST)

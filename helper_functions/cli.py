@@ -1,64 +1,128 @@
-"""What the two scripts' command lines share: flags, checks and exit statuses."""
+"""What command lines share: the parser, ``--config`` files, flags as fields, exit statuses."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import math
+import difflib
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args, get_type_hints
 
-from helper_functions.config import config_words
-from helper_functions.data.bands import Reading, parse_bands
-from helper_functions.metrics.thresholds import parse_rule
+import yaml
+
+from helper_functions.runtime.device import out_of_memory_message
 from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.runtime.files import free_space
-from helper_functions.runtime.out_of_memory import shortage
 from helper_functions.runtime.signals import Stopped
-from helper_functions.tasks.classify.presets import PRESETS
-from models.vdsm import VARIANTS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
+T = TypeVar("T", bound="DataclassInstance")
+
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reads ``--config`` files and whose complaints are one line.
+    """An argument parser that reads a ``--config`` file and reports an error in one line.
 
     Attributes:
-        others: Names in a config file to pass over, with underscores.
+        other_flags: Names in a config file to pass over: what train.py records beside its flags,
+            and flags of the other script or another task.
+        flags_of_tasks: The task that knows a flag which this parser lacks, by the flag.
     """
 
-    others: Collection[str] = ()
-
-    def add_config_flag(self) -> None:
-        """Offer ``--config FILE``: flags from a file, which those of the command line override."""
-        self.add_argument(
-            "--config",
-            type=Path,
-            metavar="FILE",
-            help="YAML file of flags without their dashes, such as the args.yaml of a run; flags "
-            "of the command line win (default: none)",
-        )
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.other_flags = {"data_hash", "provenance", "processes"}
+        self.flags_of_tasks: dict[str, str] = {}
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse the flags of a config file, if one is named, and then those of the line."""
+        """Parse the flags of the config file, then those of the command line, which win."""
         words = list(sys.argv[1:] if args is None else args)
-        if "--config" in self._option_string_actions:
-            finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-            finder.add_argument("--config", type=Path)
-            found, _ = finder.parse_known_args(words)
-            if found.config is not None:
-                words = config_words(self, found.config, self.others) + words
+        if "--config" in self._option_string_actions and (path := early_flag("--config", words)):
+            words = self._config_words(Path(path)) + words
         return super().parse_known_args(words, namespace)
+
+    def _config_words(self, path: Path) -> list[str]:
+        """Return the flags of a config file as command-line words; ``null`` leaves a flag out.
+
+        Raises:
+            UserError: If the file cannot be read or names an unknown flag.
+        """
+        actions = {action.dest: action for action in self._actions if action.option_strings}
+        flags: dict[str, Any] = {}
+        for name, value in read_config(path).items():
+            if name in actions:
+                off = value is False and isinstance(actions[name], argparse._StoreTrueAction)
+                if value not in (None, {}) and not off:
+                    long = next(w for w in actions[name].option_strings if w.startswith("--"))
+                    flags[long.removeprefix("--")] = value
+            elif name not in self.other_flags:
+                near = difflib.get_close_matches(name, actions, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "see --help for those there are."
+                raise UserError(f"{path} names {name!r}, which is no flag; {hint}")
+        return to_arguments(flags)
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""
+        if message.startswith("unrecognized arguments: "):
+            for word in message.split()[2:]:
+                if task := self.flags_of_tasks.get(word.partition("=")[0]):
+                    message = f"{word} belongs to --task {task}"
+                    break
         self.exit(WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def early_flag(flag: str, words: Sequence[str]) -> str | None:
+    """Return the value of one flag, read before the parser of the whole command line exists."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument(flag, dest="value")
+    try:
+        value: str | None = finder.parse_known_args(list(words))[0].value
+    except argparse.ArgumentError:  # the whole parser reports it
+        return None
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML file of flags: a mapping of names to values.
+
+    Raises:
+        UserError: If it cannot be read or is no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"The config file {path} cannot be read: {reason}.") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a valid YAML file: {reason}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must map flags to values, one `flag: value` a line.")
+    return {str(key).lstrip("-").replace("-", "_"): value for key, value in content.items()}
+
+
+def to_arguments(flags: dict[str, Any]) -> list[str]:
+    """Return flags as command-line words: ``True`` is a bare flag, ``False`` its ``--no-`` form."""
+    words: list[str] = []
+    for name, value in flags.items():
+        if value is True or value is False:
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, dict):
+            words += [f"--{name}", *(f"{key}={item}" for key, item in value.items())]
+        elif isinstance(value, list):
+            words += [f"--{name}", *map(str, value)]
+        else:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 class KeyValues(argparse.Action):
@@ -85,297 +149,155 @@ class KeyValues(argparse.Action):
 
 
 def number(
-    kind: type[int] | type[float], low: float | None = None, high: float | None = None
+    value_type: type[int] | type[float], low: float | None = None, high: float | None = None
 ) -> Callable[[str], float]:
-    """A flag type: a number of a kind within bounds (both included)."""
+    """Return a flag type: a number within bounds (both included)."""
 
     def parse(text: str) -> float:
-        value = kind(text)
-        if (
-            value != value
-            or (low is not None and value < low)
-            or (high is not None and value > high)
-        ):
+        value = value_type(text)
+        below, above = low is not None and value < low, high is not None and value > high
+        if value != value or below or above:
             bounds = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
             raise argparse.ArgumentTypeError(f"{text} is out of range, it must be {bounds}")
         return value
 
-    parse.__name__ = "whole number" if kind is int else "number"
+    parse.__name__ = "whole number" if value_type is int else "number"
     return parse
 
 
-def add_data_flags(parser: argparse.ArgumentParser, *, csv_required: bool) -> Any:
-    """Flags that say which pictures, and how they are read; the group, for more of them.
+def flag(
+    default: Any,
+    help: str = "",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    group: str | None = None,
+    names: Sequence[str] = (),
+    **arguments: Any,
+) -> Any:
+    """Return a field of a dataclass that ``add_flags`` offers as ``--name-of-the-field``.
 
-    Without a CSV the pictures may be anywhere.
+    Args:
+        default: Value without the flag.
+        help: Meaning; "(default: ...)" follows, unless the text itself tells it in words.
+        low: Lowest number.
+        high: Highest number; needs ``low``.
+        group: Title of the group in the help, where it is not that of ``add_flags``.
+        names: Further names, such as ``-b``.
+        arguments: Of ``add_argument``, where the annotation says too little.
     """
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--img_dir",
-        type=Path,
-        required=csv_required,
-        help="image folder"
-        + ("" if csv_required else "; to predict also a pattern in quotes, or a list (.txt, .csv)"),
-    )
-    group.add_argument(
-        "--csv_path",
-        type=Path,
-        required=csv_required,
-        help="split CSV: filename,label,split"
-        + ("" if csv_required else "; without it every image of --img_dir is predicted"),
-    )
-    group.add_argument(
-        "--dataset",
-        choices=sorted(PRESETS),
-        default="csv",
-        help="which set it is: expected class count, image size and notes (default: csv)",
-    )
-    group.add_argument(
-        "--num-classes",
-        type=number(int, 1),
-        help="number of classes, checked against the data (default: whatever the data says)",
-    )
-    group.add_argument(
-        "--image-size",
-        type=number(int, 1),
-        help="side that images are resized to, in pixels (default: that of the checkpoint or set)",
-    )
-    group.add_argument(
-        "--mean",
-        type=float,
-        nargs=3,
-        metavar=("R", "G", "B"),
-        help="normalise by this mean, in 0-1 (default: that of the checkpoint, else none)",
-    )
-    group.add_argument(
-        "--std",
-        type=float,
-        nargs=3,
-        metavar=("R", "G", "B"),
-        help="and this standard deviation (default: likewise)",
-    )
-    add_reading_flags(group)
-    group.add_argument(
-        "--cache-dir",
-        type=Path,
-        help="folder that keeps decoded, resized pictures from epoch to epoch and run to run "
-        "(default: none)",
-    )
-    group.add_argument(
-        "-j", "--workers", type=number(int, 0), default=2, help="loader processes (default: 2)"
-    )
-    group.add_argument(
-        "-b", "--batch-size", type=number(int, 1), default=16, help="images a batch (default: 16)"
-    )
-    return group
+    if "(default: " not in help:
+        help = f"{help} (default: {_to_text(default)})".lstrip()
+    arguments |= {"default": default, "help": help}
+    metadata = {"bounds": (low, high), "group": group, "names": names, "arguments": arguments}
+    if isinstance(default, (dict, list)):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
-def add_reading_flags(group: Any) -> None:
-    """Flags that say how raw values become red, green and blue."""
-    group.add_argument(
-        "--bands",
-        nargs="+",
-        metavar="BAND",
-        help="bands for red, green and blue: 'paper' (the first three), 'rgb' (the same, but 4 2 3 "
-        "of a TIFF with four: infrared, green, blue, red), or three numbers (default: those of the "
-        "checkpoint, else paper)",
-    )
-    group.add_argument(
-        "--value-range",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values that become black and white in pictures of more than 8 bits (default: that of "
-        "the checkpoint, else by the type of the values)",
-    )
+def _to_text(default: Any) -> str:
+    """Return a default as the help shows it."""
+    if default is None or isinstance(default, bool):
+        return {None: "none", True: "on", False: "off"}[default]
+    if isinstance(default, list):
+        return " ".join(map(_to_text, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def reading(bands: list[str] | None, value_range: Sequence[float] | None) -> Reading:
-    """What --bands and --value-range ask for.
+def add_flags(
+    parser: argparse.ArgumentParser,
+    title: str,
+    settings: type[DataclassInstance],
+    only: Collection[str] = (),
+) -> None:
+    """Offer the fields of a dataclass that ``flag`` made, typed as they are annotated.
 
-    Raises:
-        UserError: If they make no sense.
+    ``bool`` becomes a switch, with a ``--no-`` form unless its default is ``False``.
+
+    Args:
+        parser: Gets the flags.
+        title: Of their group in the help; it is added where the parser lacks it.
+        settings: The dataclass.
+        only: Fields to offer; empty: all.
     """
-    try:
-        chosen = parse_bands(bands)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    if value_range is None:
-        return Reading(chosen)
-    low, high = value_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(
-            f"--value-range is {low:g} to {high:g}; give the value of black, then the higher one "
-            f"of white."
-        )
-    return Reading(chosen, (low, high))
+    annotations = get_type_hints(settings)
+    for setting in fields(settings):
+        if not setting.metadata or (only and setting.name not in only):
+            continue
+        # What the annotation says, and what overrides it
+        item_type = annotations[setting.name]
+        while get_args(item_type):  # that of list[int] | None is int
+            item_type = get_args(item_type)[0]
+        arguments: dict[str, Any] = {"type": item_type}
+        low, high = setting.metadata["bounds"]
+        if item_type is bool:
+            switch = setting.default is False
+            arguments = {"action": "store_true" if switch else argparse.BooleanOptionalAction}
+        elif low is not None:
+            arguments["type"] = number(item_type, low, high)
+        arguments |= setting.metadata["arguments"]
+        # The flag
+        heading = setting.metadata["group"] or title
+        groups = {group.title: group for group in parser._action_groups}
+        group = groups.get(heading) or parser.add_argument_group(heading)
+        names = (*setting.metadata["names"], "--" + setting.name.replace("_", "-"))
+        group.add_argument(*names, **arguments)
 
 
-def add_region_flags(group: Any) -> None:
-    """Flags of the paper's region branch."""
-    group.add_argument(
-        "--subsampling",
-        action="store_true",
-        help="average the feature map to --sub-h x --sub-w (default: off)",
-    )
-    group.add_argument("--sub-h", type=number(int, 1), default=4, help="rows (default: 4)")
-    group.add_argument("--sub-w", type=number(int, 1), default=4, help="columns (default: 4)")
-    group.add_argument(
-        "--min-superpixels",
-        type=number(int, 0),
-        default=6,
-        help="cells minus this many edges merge; 0: every cell is a region (default: 6)",
-    )
-    group.add_argument(
-        "--vdsm",
-        choices=VARIANTS,
-        default="released",
-        help="superpixel variant (default: released)",
-    )
+def from_flags(settings: type[T], flags: argparse.Namespace, **resolved: Any) -> T:
+    """Return a dataclass filled from the flags of its fields' names, and from ``resolved``."""
+    names = [setting.name for setting in fields(settings) if setting.name not in resolved]
+    return settings(**{name: getattr(flags, name) for name in names}, **resolved)
 
 
-def grid_size(text: str) -> tuple[int, int]:
-    """A flag type: rows and columns as ``7`` or ``6x8``."""
-    rows, cross, columns = text.partition("x")
-    size = int(rows), int(columns if cross else rows)
-    if min(size) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is out of range, a grid needs cells")
-    return size
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Where and in which precision to compute."""
 
-
-grid_size.__name__ = "grid such as 7 or 6x8"
-
-
-def temperature(text: str) -> float | str:
-    """A flag type: ``fit`` or a positive number."""
-    if text == "fit":
-        return text
-    value = number(float, 1e-3, 1e3)
-    return value(text)
-
-
-temperature.__name__ = "number or 'fit'"
-
-
-def add_decision_flags(group: Any) -> None:
-    """Flags that turn scores into decisions."""
-    group.add_argument(
-        "--thre", type=number(float, 0, 1), default=0.5, help="decision threshold (default: 0.5)"
-    )
-    group.add_argument(
-        "--tune-thresholds",
-        type=parse_rule,
-        metavar="RULE",
-        help="give every class its best threshold on the scored split and write thresholds.json; "
-        "f1: the best F1; precision=0.9: the best recall at that precision (default: --thre)",
-    )
-    group.add_argument(
-        "--temperature",
-        type=temperature,
-        help="divide logits by this number; fit: by the one that fits the scored split best, "
-        "written to thresholds.json (default: 1)",
-    )
-    group.add_argument(
-        "--thresholds",
-        type=Path,
-        metavar="FILE",
-        help="decide with the thresholds and the temperature of a thresholds.json; "
-        "they replace --thre (default: none)",
-    )
-
-
-def check_decision_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse decision flags that contradict each other or need labels that are not there."""
-    fitted = {
-        "--tune-thresholds": args.tune_thresholds is not None,
-        "--temperature fit": args.temperature == "fit",
-    }
-    for flag, given in fitted.items():
-        if given and args.csv_path is None:
-            parser.error(f"{flag} needs labels: give --csv_path as well")
-    if args.thresholds is not None and (args.tune_thresholds or args.temperature is not None):
-        parser.error(
-            "--thresholds brings thresholds and temperature along: leave out --tune-thresholds and "
-            "--temperature"
-        )
-
-
-def add_map_flags(group: Any) -> None:
-    """Flags of the region maps that ``val.py`` draws."""
-    group.add_argument(
-        "--regions",
-        action="store_true",
-        help="draw which class each region of every picture predicts, and write it as data, in the "
-        "folder 'regions' of the results (default: off)",
-    )
-    group.add_argument(
-        "--superpixel-grid",
-        type=grid_size,
-        metavar="ROWS[xCOLUMNS]",
-        help="cells of the feature map that superpixels are found on, for --regions, --mask-dir "
-        "and the report (default: the checkpoint's)",
-    )
-
-
-def add_runtime_flags(parser: argparse.ArgumentParser) -> Any:
-    """Flags that say where and how to compute; the group, for more of them."""
-    group = parser.add_argument_group("runtime")
-    group.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
-    )
-    group.add_argument(
-        "--amp",
+    device: str = flag("auto", "auto, cpu, cuda, cuda:1, mps")
+    amp: str = flag(
+        "auto",
+        "mixed precision; auto: fp16 on CUDA, off elsewhere",
         choices=("auto", "off", "fp16", "bf16"),
-        default="auto",
-        help="mixed precision; auto: fp16 on CUDA, off elsewhere (default: auto)",
     )
-    group.add_argument(
-        "-p",
-        "--print-freq",
-        type=number(int, 1),
-        default=100,
-        help="steps between two printed lines (default: 100)",
-    )
-    return group
+    print_freq: int = flag(100, "steps between two printed lines", low=1, names=("-p",))
 
 
-def plain_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Every setting of a run as plain data; how it was resumed and where flags stood are none."""
+def plain_settings(flags: argparse.Namespace) -> dict[str, Any]:
+    """Return every setting of a run as plain data, without how it was resumed."""
     return {
         name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(args).items()
+        for name, value in vars(flags).items()
         if name not in ("resume", "config")
     }
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a script and turn what people can mend into one line and an exit status.
+    """Run a script and turn what people can fix into one line and an exit status.
 
     0: done; 2: input or command line are wrong; 130 and 143: stopped by a signal; 1: anything else.
     """
     called = Path(sys.argv[0])
     script = called.parent.name if called.name == "__main__.py" else called.name
+    status, message = 1, None
     try:
         main()
+        status = 0
     except UserError as error:
-        print(f"{script}: error: {error}", file=sys.stderr)
-        sys.exit(WRONG_INPUT)
+        status, message = WRONG_INPUT, f"error: {error}"
     except TrainingFailed as error:
-        print(f"{script}: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        message = f"error: {error}"
     except Stopped as stopped:
-        print(f"{script}: stopped by a signal.", file=sys.stderr)
-        sys.exit(stopped.exit_status)
+        status, message = stopped.exit_status, "stopped by a signal."
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
     except (RuntimeError, MemoryError) as error:
-        lack = shortage(error)
-        if lack is None:
+        if (advice := out_of_memory_message(error)) is None:
             raise
-        print(f"{script}: error: {lack}", file=sys.stderr)
-        sys.exit(1)
+        message = f"error: {advice}"
     except OSError as error:
         room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""
-        print(f"{script}: error: {error}{room}.", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        message = f"error: {error}{room}."
+    if message is not None:
+        print(f"{script}: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -19,27 +19,27 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from helper_functions import cli
-from helper_functions.config import to_arguments
+from helper_functions.checkpoints.checkpoint import BEST
+from helper_functions.cli import to_arguments
 from helper_functions.results.training_log import TrainingLog
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
 from helper_functions.runtime.signals import Stopped
-from helper_functions.training.engine import BEST
+from helper_functions.tasks import DEFAULT_TASK, get_task
 
 RECIPES = Path(__file__).parent / "recipes"
 ROOT = Path(__file__).parent.parent
-COLUMNS = ("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity")
+_KEYS = ("backbone", "ablation", "seeds")
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """One training: what is compared, and the words of the command line that say so."""
 
     backbone: str
@@ -50,7 +50,7 @@ class Run:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """A recipe by name (a file of ``recipes/``) or path.
+    """Read a recipe by name (a file of ``recipes/``) or path.
 
     Raises:
         UserError: If it is missing or not a mapping with ``backbones`` and ``ablations``.
@@ -87,18 +87,13 @@ def plan(recipe: dict[str, Any], args: argparse.Namespace) -> list[Run]:
     backbones = _chosen("backbone", recipe["backbones"], args.backbones)
     ablations = _chosen("ablation", recipe["ablations"], args.ablations)
     runs = []
-    for seed in range(args.seeds):
-        for backbone in backbones:
-            for ablation in ablations:
-                common = {
-                    **(recipe.get("flags") or {}),
-                    "backbone-name": backbone,
-                    **(recipe["backbones"][backbone] or {}),
-                }
-                compared = {**(recipe["ablations"][ablation] or {}), "seed": seed}
-                words = [*to_arguments(common), *args.train_flags, *to_arguments(compared)]
-                folder = args.output / backbone / ablation / f"seed{seed}"
-                runs.append(Run(backbone, ablation, seed, words, folder))
+    for seed, backbone, ablation in product(range(args.seeds), backbones, ablations):
+        common = {**(recipe.get("flags") or {}), "backbone-name": backbone}
+        common |= recipe["backbones"][backbone] or {}
+        compared = {**(recipe["ablations"][ablation] or {}), "seed": seed}
+        words = [*to_arguments(common), *args.train_flags, *to_arguments(compared)]
+        folder = args.output / backbone / ablation / f"seed{seed}"
+        runs.append(Run(backbone, ablation, seed, words, folder))
     return runs
 
 
@@ -129,11 +124,7 @@ def _call(script: str, words: Sequence[object], log: Path) -> None:
 
 
 def _claim(run: Run, csv_path: Path) -> None:
-    """Note in the run's folder what it is, so that no result is taken for another run's.
-
-    Raises:
-        UserError: If the folder belongs to a run with other flags or another split CSV.
-    """
+    """Note in the run's folder what it is; the note of another run raises ``UserError``."""
     digest = hashlib.sha256(csv_path.read_bytes()).hexdigest()
     note = json.dumps({"flags": run.words, "csv_sha256": digest}, indent=2) + "\n"
     path = run.folder / "run.json"
@@ -146,7 +137,7 @@ def _claim(run: Run, csv_path: Path) -> None:
     write_text(path, note)
 
 
-def carry_out(run: Run, args: argparse.Namespace) -> None:
+def run_once(run: Run, args: argparse.Namespace) -> None:
     """Train and validate one run, unless that is done already."""
     _claim(run, args.csv_path)
     if (run.folder / "val" / "metrics.json").is_file():
@@ -159,73 +150,66 @@ def carry_out(run: Run, args: argparse.Namespace) -> None:
     _call("val.py", [*data, *masks, *results], log)
 
 
-def measured(run: Run) -> dict[str, float] | None:
-    """The metrics of a finished run in percent; ``mAP_last`` is that of the last epoch."""
+def read_metrics(run: Run) -> dict[str, Any] | None:
+    """Return the metrics of a finished run; ``<name>_last`` is the value of the last epoch."""
     path = run.folder / "val" / "metrics.json"
     if not path.is_file():
         return None
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    last = TrainingLog(run.folder / "log.csv").read()[-1]
-    return {**metrics, "mAP_last": float(last["val_mAP"])}
+    metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, value in TrainingLog(run.folder / "log.csv").read()[-1].items():
+        if name.startswith("val_") and value:
+            metrics[f"{name.removeprefix('val_')}_last"] = float(value)
+    return metrics
 
 
-def summarise(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """One row a backbone and ablation: mean and standard deviation over the finished seeds."""
+def summarize(runs: Sequence[Run], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield mean and standard deviation over the finished seeds, a row a backbone and ablation."""
     for backbone, ablation in dict.fromkeys((run.backbone, run.ablation) for run in runs):
-        results = [
-            metrics
-            for run in runs
-            if (run.backbone, run.ablation) == (backbone, ablation)
-            and (metrics := measured(run)) is not None
-        ]
+        same = [run for run in runs if (run.backbone, run.ablation) == (backbone, ablation)]
+        results = [metrics for run in same if (metrics := read_metrics(run)) is not None]
         row: dict[str, Any] = {"backbone": backbone, "ablation": ablation, "seeds": len(results)}
-        for column in COLUMNS if results else ():
+        for column in columns:
             values = [metrics[column] for metrics in results if column in metrics]
-            if not values:
-                continue
-            row[column] = statistics.mean(values)
-            row[f"{column}_std"] = statistics.stdev(values) if len(values) > 1 else None
+            if values:
+                row[column] = statistics.mean(values)
+                row[f"{column}_std"] = statistics.stdev(values) if len(values) > 1 else None
         yield row
 
 
-def _markdown(rows: Sequence[dict[str, Any]]) -> str:
-    def cell(row: dict[str, Any], column: str) -> str:
-        if column not in row:
-            return ""
-        spread = row[f"{column}_std"]
-        return f"{row[column]:.2f}" + ("" if spread is None else f" ± {spread:.2f}")
-
-    columns = [column for column in COLUMNS if any(column in row for row in rows)]
-    header = ["backbone", "ablation", "seeds", *columns, "paper"]
-    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    columns = [column for column in columns if any(column in row for row in rows)]
+    header = [*_KEYS, *columns, "paper"]
+    lines = [header, ["---"] * len(header)]
     for row in rows:
-        cells = [row["backbone"], row["ablation"], str(row["seeds"])]
-        lines.append(" | ".join([*cells, *(cell(row, column) for column in columns), ""]))
-    table = "\n".join(f"| {line} |" for line in lines)
+        cells = [str(row[key]) for key in _KEYS]
+        for column in columns:
+            mean, spread = row.get(column), row.get(f"{column}_std")
+            cell = "" if mean is None else f"{mean:.2f}"
+            cells.append(cell if spread is None else f"{cell} ± {spread:.2f}")
+        lines.append([*cells, ""])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
-        f"{table}\n\nMean ± standard deviation over the seeds, in percent, of the checkpoint with "
-        "the best validation mAP; `mAP_last` is the mAP after the last epoch, which no choice of a "
-        "checkpoint flatters; `region_purity` is the share of region cells whose predicted class "
-        "is in the pixel mask. The paper's own numbers could not be reached: whoever holds the "
+        f"{table}\n\nMean ± standard deviation over the seeds, of the checkpoint with the best "
+        "validation score; a name with `_last` is the value after the last epoch, which no choice "
+        "of a checkpoint flatters. The paper's own numbers could not be reached: whoever holds the "
         "article can fill in the last column.\n"
     )
 
 
-def write_tables(runs: Sequence[Run], folder: Path) -> None:
+def write_tables(runs: Sequence[Run], columns: Sequence[str], folder: Path) -> None:
     """Write ``results.csv`` and ``results.md`` from what has been measured so far."""
-    rows = list(summarise(runs))
-    columns = ["backbone", "ablation", "seeds"]
-    columns += [name for column in COLUMNS for name in (column, f"{column}_std")]
+    rows = list(summarize(runs, columns))
+    names = [name for column in columns for name in (column, f"{column}_std")]
     text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    table = csv.DictWriter(text, fieldnames=[*_KEYS, *names], lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_text(folder / "results.csv", text.getvalue())
-    write_text(folder / "results.md", _markdown(rows))
+    write_text(folder / "results.md", _markdown(rows, columns))
 
 
 def main() -> None:
-    """Recipe -> runs -> tables."""
+    """Run what a recipe lists and write its tables."""
     parser = cli.Parser(
         usage="%(prog)s RECIPE --img_dir DIR --csv_path CSV [options] [-- FLAGS OF train.py]",
         description=__doc__,
@@ -247,11 +231,12 @@ def main() -> None:
     recipe = read_recipe(args.recipe)
     args.output = args.output or Path("runs") / Path(args.recipe).stem
     runs = plan(recipe, args)
+    columns = get_task((recipe.get("flags") or {}).get("task", DEFAULT_TASK)).columns
     make_folder(args.output)
     for number, run in enumerate(runs, 1):
         print(f"{number}/{len(runs)}: {run.backbone}, {run.ablation}, seed {run.seed}", flush=True)
-        carry_out(run, args)
-        write_tables(runs, args.output)
+        run_once(run, args)
+        write_tables(runs, columns, args.output)
     print((args.output / "results.md").read_text(encoding="utf-8"))
 
 

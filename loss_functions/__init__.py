@@ -1,4 +1,4 @@
-"""Losses: plain functions of logits and targets, unaware of files and arguments."""
+"""Losses: modules of logits and targets, unaware of files and command lines."""
 
 from loss_functions.asymmetric import AsymmetricLoss
 from loss_functions.local_nms import LocalNMSLoss

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class AsymmetricLoss(nn.Module):
-    """ASL of Ridnik et al., arXiv 2009.14119, summed over batch and classes.
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119), summed over batch and classes.
 
     With p = sigmoid(logit), a positive costs -(1 - p)^gamma_pos * log(p), a negative
     -(1 - q)^gamma_neg * log(q) with q = min(1 - p + clip, 1). Logarithms are taken of at least
@@ -41,7 +41,7 @@ class AsymmetricLoss(nn.Module):
         self.register_buffer("weight", weight)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Loss of logits (B, K) under 0/1 targets (B, K), a float32 scalar."""
+        """Compute the loss of logits (B, K) under 0/1 targets (B, K), a float32 scalar."""
         # Half precision cannot hold eps: float32 whatever autocast is in force.
         with torch.autocast(logits.device.type, enabled=False):
             positive = targets > 0

@@ -14,7 +14,7 @@ class LocalNMSLoss(nn.Module):
     """
 
     def forward(self, region_logits: Tensor, region_weights: Tensor | None = None) -> Tensor:
-        """Loss of the regions of a batch, a scalar in float32 whatever autocast is in force.
+        """Compute the loss of the regions of a batch, a float32 scalar also under autocast.
 
         Args:
             region_logits: (R, K).
@@ -27,8 +27,7 @@ class LocalNMSLoss(nn.Module):
             squared = probability.square()
             best = probability.detach().argmax(dim=1, keepdim=True)
             suppressed = squared.sum(dim=1) - squared.gather(1, best).squeeze(1)
-            classes = region_logits.shape[1]
             if region_weights is None:
-                return suppressed.sum() / (suppressed.shape[0] * classes)
+                region_weights = torch.ones_like(suppressed)
             weights = region_weights.to(suppressed.dtype)
-            return (suppressed * weights).sum() / (weights.sum() * classes)
+            return (suppressed * weights).sum() / (weights.sum() * region_logits.shape[1])

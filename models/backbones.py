@@ -1,10 +1,11 @@
-"""Backbones by name: every timm model, the original README's names as aliases, one NCHW map out."""
+"""Backbones by name: every timm model, with the original README's names as aliases."""
 
 from __future__ import annotations
 
 import difflib
 import logging
 import math
+from functools import partial
 from typing import Any
 
 import timm
@@ -21,7 +22,7 @@ ALIASES = {
 
 
 def timm_name(backbone_name: str) -> str:
-    """The timm name behind a backbone name.
+    """Return the timm name behind a backbone name.
 
     Raises:
         ValueError: If timm knows no such model; the message lists the closest names.
@@ -38,7 +39,11 @@ def timm_name(backbone_name: str) -> str:
 
 
 def published_settings(backbone_name: str) -> PretrainedCfg:
-    """The record timm keeps of a model's published weights: input size, mean, std."""
+    """Return timm's record of a model's published weights: input size, mean, std.
+
+    Raises:
+        ValueError: If timm has none.
+    """
     name = timm_name(backbone_name)
     settings = timm.get_pretrained_cfg(name)
     if settings is None:
@@ -46,19 +51,10 @@ def published_settings(backbone_name: str) -> PretrainedCfg:
     return settings
 
 
-def _without_classifier(name: str, **kwargs: Any) -> nn.Module:
-    """A timm model without pooling and classifier; some know no other pooling than their own."""
-    try:
-        model: nn.Module = timm.create_model(name, num_classes=0, global_pool="", **kwargs)
-    except (TypeError, AssertionError):
-        model = timm.create_model(name, num_classes=0, **kwargs)
-    return model
-
-
 def create_backbone(
     backbone_name: str, *, pretrained: bool = False, image_size: int | None = None, **kwargs: Any
 ) -> nn.Module:
-    """A timm model without its classifier.
+    """Build a timm model without its classifier.
 
     Args:
         backbone_name: An alias of the original README or a timm model name, with or without a tag.
@@ -70,13 +66,17 @@ def create_backbone(
         ValueError: For an unknown name, unreachable weights or settings that the model refuses.
     """
     name = timm_name(backbone_name)
+    build = partial(timm.create_model, name, pretrained=pretrained, num_classes=0)
     if image_size is not None and published_settings(backbone_name).fixed_input_size:
         kwargs.setdefault("img_size", image_size)
     hub_log = logging.getLogger("huggingface_hub")
     level = hub_log.level
     hub_log.setLevel(logging.CRITICAL)  # its retries would bury the one sentence below
     try:
-        backbone = _without_classifier(name, pretrained=pretrained, **kwargs)
+        try:
+            backbone: nn.Module = build(global_pool="", **kwargs)
+        except (TypeError, AssertionError):  # some know no other pooling than their own
+            backbone = build(**kwargs)
     except OSError as error:
         raise ValueError(
             f"The published weights of {backbone_name!r} could not be fetched from the model hub; "
@@ -93,11 +93,7 @@ def create_backbone(
 
 
 def feature_map(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Features before pooling, (B, C, H, W) whatever layout the backbone computes in.
-
-    Args:
-        backbone: From ``create_backbone``.
-        images: (B, 3, size, size).
+    """Compute features before pooling: images (B, 3, size, size) -> (B, C, H, W).
 
     Raises:
         ValueError: If the backbone gives neither a map nor square tokens.
@@ -110,9 +106,8 @@ def feature_map(backbone: nn.Module, images: Tensor) -> Tensor:
         if side * side == tokens.shape[1]:
             return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
     if isinstance(features, Tensor) and features.ndim == 4:
-        if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
-            return features.permute(0, 3, 1, 2)
-        return features
+        last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+        return features.permute(0, 3, 1, 2) if last else features
     raise ValueError(
         f"The backbone {type(backbone).__name__} gives no feature map (B, C, H, W); choose another."
     )

@@ -1,9 +1,8 @@
 """In-place activated batch norm for TResNet (Rota Bulò et al., CVPR 2018, arXiv 1712.02616).
 
-Batch norm keeps its input for the backward pass, and the activation after it keeps its output.
-In-place ABN writes the one over the other and computes the input back from the output, so that one
-map is kept in place of two. To be invertible it scales by |weight| + eps, which is never 0. TResNet
-was published with it after every convolution. The layers come from the optional package
+Batch norm and activation overwrite their input and compute it again in the backward pass, so one
+map is kept in place of two. To be invertible, in-place ABN scales by |weight| + eps. TResNet was
+published with it after every convolution. The layers come from the optional package
 ``inplace-abn``; ordinary batch norm computes the same.
 """
 
@@ -14,11 +13,10 @@ from timm.layers import BatchNormAct2d, ConvNormAct
 from timm.models.tresnet import TResNet
 from torch import Tensor, nn
 
-DEFAULT = "default"
-INPLACE_ABN = "inplace-abn"
+DEFAULT, INPLACE_ABN = "default", "inplace-abn"
 NORMS = (DEFAULT, INPLACE_ABN)
 
-# The README gives the same two. The wheel that pip keeps fits one build of PyTorch only.
+# models/README.md gives the same two. The wheel that pip keeps fits one build of PyTorch only.
 BUILD_COMMANDS = (
     'pip install torch "setuptools>=70.1" setuptools_scm',
     "pip install --no-build-isolation --no-cache-dir -r requirements-inplace-abn.txt",
@@ -26,7 +24,7 @@ BUILD_COMMANDS = (
 
 
 def _inplace_abn_layer() -> type[nn.Module]:
-    """The layer of the optional package."""
+    """Return the layer of the optional package."""
     try:
         from inplace_abn import InPlaceABN
     except ImportError as error:  # absent, or built for another PyTorch
@@ -40,11 +38,10 @@ def _inplace_abn_layer() -> type[nn.Module]:
 
 @torch.no_grad()
 def _converted(conv: nn.Conv2d, bn: BatchNormAct2d, layer: type[nn.Module]) -> nn.Module:
-    """An in-place ABN that does to the convolution's output what a batch norm does."""
+    """Return an in-place ABN that does to the convolution's output what a batch norm does."""
+    activation: dict[str, str | float] = {"activation": "identity"}
     if isinstance(bn.act, nn.LeakyReLU):
         activation = {"activation": "leaky_relu", "activation_param": bn.act.negative_slope}
-    else:
-        activation = {"activation": "identity"}
     abn = layer(bn.num_features, eps=bn.eps, momentum=bn.momentum, **activation).to(bn.weight)
     # A negative gain is out of reach, but batch norm is odd: turn the filter and the mean instead.
     sign = torch.where(bn.weight < 0, -1.0, 1.0).to(bn.weight)
@@ -81,12 +78,7 @@ def use_inplace_abn(backbone: nn.Module) -> None:
 
 
 def to_batch_norm(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of a model with in-place ABN, for its twin with ordinary batch norm.
-
-    Args:
-        state: State dict of a model whose backbone went through ``use_inplace_abn``.
-        model: The twin.
-    """
+    """Turn the state dict of a model with in-place ABN into that of its twin with batch norm."""
     eps = {
         f"{name}.weight": module.eps
         for name, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""The KAN layer of the WIC-Classifier: every input-output pair has a spline of its own.
+"""KAN layer and WIC-Classifier: every pair of an input and an output has a spline of its own.
 
 A Kolmogorov-Arnold layer (Liu et al., arXiv 2404.19756) in the form of efficient-kan: the
 splines of one input share their B-spline bases, so a layer is a basis expansion followed by one
@@ -11,32 +11,21 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.bspline import bspline_basis
 from models.kan_function import kan_linear
 
-__all__ = ["KANLinear", "WICClassifier", "bspline_basis"]
-
-
-# PyTorch 2.6 can only tell that it traces, not what for.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-
-
-def _exporting() -> bool:
-    """Whether the layer is being written down for other programs, in operators that they know."""
-    return bool(torch.jit.is_tracing() or _is_exporting())  # type: ignore[no-untyped-call,attr-defined]
+UNIFORM_SHARE = 0.02  # of even spacing in an updated grid; the rest are quantiles
+GRID_MARGIN = 0.01  # how far an updated grid reaches beyond the inputs
 
 
 class KANLinear(nn.Module):
-    """y = base_weight . SiLU(x) + (spline_weight * spline_scaler) . bases(x), without a bias.
+    """KAN layer: y = base_weight . SiLU(x) + (spline_weight * spline_scaler) . bases(x), no bias.
 
     Computed in float32 also under autocast: the bases are steep, and half precision would round
-    neighbouring inputs to the same spline value.
-
-    Runs as one operator in blocks of channels (``models.kan_function``), so training never copies
-    all spline weights and keeps no bases; models that are exported hold ordinary operators instead.
+    neighboring inputs to the same spline value. Training works on blocks of channels
+    (``models.kan_function``), so it never copies all spline weights and keeps no bases.
 
     Args:
         in_features: Input channels.
@@ -45,6 +34,9 @@ class KANLinear(nn.Module):
         spline_order: Degree of the splines.
         grid_range: Ends of the grid; ``spline_order`` more knots follow on either side.
         scale_noise: Size of the random splines at the start.
+
+    Raises:
+        ValueError: For an impossible grid.
     """
 
     grid: Tensor
@@ -84,7 +76,7 @@ class KANLinear(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Kaiming-uniform base weights and scalers; splines through small noise at the knots."""
+        """Draw base weights and scalers (Kaiming-uniform), and splines through small noise."""
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
         # All inputs share the grid here, so one pseudo-inverse fits every spline (least squares of
@@ -99,46 +91,31 @@ class KANLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, in) to float32 (rows, out)."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if not _exporting():
-            return kan_linear(
-                x,
-                self.grid,
-                self.base_weight,
-                self.spline_weight,
-                self.spline_scaler,
-                self.spline_order,
-            )
-        with torch.autocast(x.device.type, enabled=False):
-            basis = bspline_basis(x, self.grid, self.spline_order)
-            weight = self.spline_weight * self.spline_scaler.unsqueeze(-1)
-            return F.linear(F.silu(x), self.base_weight) + F.linear(
-                basis.flatten(1), weight.flatten(1)
-            )
+        weights = (self.base_weight, self.spline_weight, self.spline_scaler)
+        return kan_linear(x, self.grid, *weights, self.spline_order)
 
     @torch.no_grad()
     def outside_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """How many of the inputs (rows, in) the splines see only in part, and not at all.
+        """Count the inputs (rows, in) that the splines see only in part, and not at all.
 
         Returns:
-            Two counts, scalars: inputs beyond the inner grid (where bases are missing), and inputs
-            beyond all knots (where only the SiLU branch answers).
+            Two counts of each row, (rows,): inputs beyond the inner grid (where bases are missing),
+            and inputs beyond all knots (where only the SiLU branch answers).
         """
         order = self.spline_order
         inner = (x < self.grid[:, order]) | (x >= self.grid[:, self.grid.shape[1] - order - 1])
         outer = (x < self.grid[:, 0]) | (x >= self.grid[:, -1])
-        return inner.sum(), outer.sum()
+        return inner.sum(dim=1), outer.sum(dim=1)
 
     @torch.no_grad()
-    def update_grid(self, x: Tensor, uniform_share: float = 0.02, margin: float = 0.01) -> None:
-        """Move the knots to where the inputs are, and refit the splines so that they stay the same.
+    def update_grid(self, x: Tensor) -> None:
+        """Move the knots to where the inputs are; the splines stay the same as far as possible.
 
         The inner knots become quantiles of each input channel, mixed with evenly spaced ones;
         the spline weights become the least-squares fit of the old splines at the inputs.
 
         Args:
             x: Inputs (rows, in), at least as many rows as there are bases.
-            uniform_share: Weight of the even spacing, in 0..1.
-            margin: How far the grid reaches beyond the inputs.
 
         Raises:
             ValueError: If an input is not finite or there are too few rows; nothing has changed.
@@ -152,13 +129,13 @@ class KANLinear(nn.Module):
             )
         x = x.float()
         ordered = x.sort(dim=0).values
-        low, high = ordered[0] - margin, ordered[-1] + margin
+        low, high = ordered[0] - GRID_MARGIN, ordered[-1] + GRID_MARGIN
         steps = torch.linspace(0, 1, self.grid_size + 1, device=x.device)[:, None]
         uniform = low + steps * (high - low)
         positions = (steps[:, 0] * (len(x) - 1)).round().long()
         quantiles = ordered[positions]
         quantiles[0], quantiles[-1] = low, high
-        inner = uniform_share * uniform + (1 - uniform_share) * quantiles
+        inner = UNIFORM_SHARE * uniform + (1 - UNIFORM_SHARE) * quantiles
         width = (high - low) / self.grid_size
         beyond = torch.arange(1, self.spline_order + 1, device=x.device)[:, None] * width
         grid = torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond]).T.contiguous()
@@ -169,13 +146,6 @@ class KANLinear(nn.Module):
         transfer = torch.linalg.pinv(new.double(), rtol=1e-6) @ old.double()
         self.spline_weight.copy_(torch.einsum("inb,oib->oin", transfer.float(), self.spline_weight))
         self.grid.copy_(grid)
-
-    def extra_repr(self) -> str:
-        """Shape and spline settings for ``print(model)``."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"grid_size={self.grid_size}, spline_order={self.spline_order}"
-        )
 
 
 class WICClassifier(nn.Module):

@@ -1,163 +1,134 @@
-"""The KAN layer as one operator that is lean in memory, ``volunet::kan_linear``.
+"""The KAN layer as an autograd function over blocks of channels, which keeps only its input.
 
-For weights w (spline_weight), scalers s and bases b = 1..m of channel i the layer is
+With weights w, scalers s and bases B of channel i, the layer is
 
-    y_o = sum_i base_weight_oi * SiLU(x_i) + sum_i sum_b (w_oib * s_oi) * B_ib(x_i),
+    y_o = sum_i base_weight_oi * SiLU(x_i) + sum_i sum_b (w_oib * s_oi) * B_ib(x_i).
 
-so its gradients, with g = dL/dy, are sums over the rows r of
-
-    dL/dw_oib = s_oi * sum_r g_ro B_ib(x_ri),    dL/ds_oi = sum_b w_oib * sum_r g_ro B_ib(x_ri),
-    dL/dx_ri = sum_b B'_ib(x_ri) * sum_o g_ro w_oib s_oi + the part through SiLU.
-
-Every sum over channels falls into blocks of channels (``models.kan_blocks``). Only one block's
-bases and scaled weights exist at a time; the backward pass computes them again rather than keeping
-them, and writes each block's gradients where they belong. What is kept between the passes is the
-input alone. On a processor, bases that are 0 at every input are left out of all products.
-
-Both passes are operators that ``torch.compile`` calls and does not look into. Second derivatives,
-``vmap`` and a gradient of the grid do not exist: each is refused with a sentence.
+Its sums over channels fall into blocks. Only one block's bases and scaled weights exist at a time,
+and the backward pass computes them again, so the memory of a training step is little more than that
+of parameters, gradients and optimizer state.
 """
 
 from __future__ import annotations
 
-from typing import Any, Sequence  # noqa: UP035 -- PyTorch 2.6 knows no other name for operators
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.kan_blocks import make_blocks
+from models.bspline import bspline_basis
+
+# Elements of each temporary tensor: those of a CPU should fit its cache, a GPU wants large kernels.
+CPU_BLOCK, GPU_BLOCK = 2**20, 2**24
+MIN_CHANNELS = 8
 
 
-@torch.library.custom_op("volunet::kan_linear", mutates_args=())
-def _kan_linear(
-    x: Tensor,
-    grid: Tensor,
-    base_weight: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor,
-    spline_order: int,
-) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        y = base_weight @ F.silu(x).T
-        blocks = make_blocks(x, grid, spline_weight, spline_scaler, spline_order)
-        for channels, bases in blocks:
-            y.addmm_(blocks.scaled_weight(channels), bases)
-        return y.T.contiguous()
+def _blocks(x: Tensor, grid: Tensor, outputs: int) -> Iterator[slice]:
+    """Yield the channels of each block."""
+    elements = CPU_BLOCK if x.is_cpu else GPU_BLOCK
+    size = max(elements // (grid.shape[1] * (len(x) + outputs)), MIN_CHANNELS)
+    for start in range(0, x.shape[1], size):
+        yield slice(start, start + size)
 
 
-@_kan_linear.register_fake
-def _(
-    x: Tensor,
-    grid: Tensor,  # noqa: ARG001
-    base_weight: Tensor,
-    spline_weight: Tensor,  # noqa: ARG001
-    spline_scaler: Tensor,  # noqa: ARG001
-    spline_order: int,  # noqa: ARG001
-) -> Tensor:
-    return x.new_empty(x.shape[0], base_weight.shape[0])
+def bases_and_slopes(x: Tensor, grid: Tensor, order: int) -> tuple[Tensor, Tensor]:
+    """Evaluate B-spline bases and their derivatives, without a gradient.
+
+    The quotients S_{p,j} = B_{p-1,j} / (t_{j+p} - t_j) of the recursion serve both:
+
+        B_{p,j} = (x - t_j) * S_{p,j} - (x - t_{j+p+1}) * S_{p,j+1},
+        B'_{p,j} = p * (S_{p,j} - S_{p,j+1}).
+
+    Args:
+        x: (channels, rows), contiguous: twice as fast.
+        grid: (channels, knots), ascending.
+        order: Degree.
+
+    Returns:
+        Bases and slopes, both (channels, knots - order - 1, rows).
+    """
+    knots = grid.unsqueeze(-1)
+    offset = x.unsqueeze(1) - knots
+    if order < 2:
+        basis = ((offset[:, :-1] >= 0) & (offset[:, 1:] < 0)).to(x.dtype)
+    else:
+        # Degree 1 has no jumps, so it needs no comparisons: with the position within interval j
+        # clamped to 0..1, c_j, the hat over intervals j and j + 1 is c_j - c_{j+1}.
+        position = (offset[:, :-1] * (knots[:, 1:] - knots[:, :-1]).reciprocal()).clamp_(0, 1)
+        basis = position[:, :-1] - position[:, 1:]
+    if order == 0:
+        return basis, torch.zeros_like(basis)
+    for degree in range(min(order, 2), order + 1):
+        quotient = basis.mul_((knots[:, degree:] - knots[:, :-degree]).reciprocal())
+        basis = offset[:, : -degree - 1] * quotient[:, :-1]
+        basis.addcmul_(offset[:, degree + 1 :], quotient[:, 1:], value=-1)
+    return basis, (quotient[:, :-1] - quotient[:, 1:]).mul_(order)
 
 
-@torch.library.custom_op("volunet::kan_linear_backward", mutates_args=())
-def _kan_linear_backward(
-    gradient: Tensor,
-    x: Tensor,
-    grid: Tensor,
-    base_weight: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor,
-    spline_order: int,
-    needed: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of the input, base weights, spline weights and scalers; empty if not needed."""
-    of_x, of_base, of_weight, of_scaler = _gradients(
-        x, base_weight, spline_weight, spline_scaler, needed
-    )
-    with torch.autocast(x.device.type, enabled=False):
-        turned = gradient.T.contiguous()
-        if needed[1]:
-            torch.mm(turned, F.silu(x), out=of_base)
-        if needed[0]:
-            torch.mm(gradient, base_weight, out=of_x)
-            of_x.copy_(torch.ops.aten.silu_backward(of_x, x))
-        if not (needed[0] or needed[2] or needed[3]):
-            return of_x, of_base, of_weight, of_scaler
-        blocks = make_blocks(x, grid, spline_weight, spline_scaler, spline_order)
-        through_bases = x.new_empty(x.shape[1], len(x)) if needed[0] else None
-        for channels, bases in blocks:
-            if through_bases is not None:
-                of_bases = blocks.scaled_weight(channels).T @ turned
-                blocks.slope(channels, of_bases, through_bases[channels])
-            if needed[2] or needed[3]:
-                of_scaled = turned @ bases.T
-                weight = of_weight if needed[2] else None
-                blocks.unscale(channels, of_scaled, weight, of_scaler if needed[3] else None)
-        if through_bases is not None:
-            of_x += through_bases.T
-    return of_x, of_base, of_weight, of_scaler
+def active_bases(x: Tensor, grid: Tensor, order: int) -> slice:
+    """Find the bases that some input of x (rows, in) can reach: at least one.
+
+    Features after a ReLU are never negative, and two of the default grid's eight bases end below 0.
+    All count on a GPU, where the host would wait for the answer, and if an input is not finite.
+    """
+    count = grid.shape[1] - order - 1
+    if not x.is_cpu or not x.numel() or not x.isfinite().all():
+        return slice(0, count)
+    low, high = x.aminmax()  # basis j reaches from knot j to knot j + order + 1
+    first = min(int((grid.amax(dim=0)[order + 1 :] <= low).sum()), count - 1)
+    beyond = int((grid.amin(dim=0)[:count] > high).sum())
+    return slice(first, max(count - beyond, first + 1))
 
 
-def _gradients(
-    x: Tensor,
-    base_weight: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor,
-    needed: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where gradients will be written; (0,) for those that are not needed."""
-    x, base_weight, spline_weight, spline_scaler = (
-        tensor.new_empty(tensor.shape if wanted else (0,))
-        for tensor, wanted in zip(
-            (x, base_weight, spline_weight, spline_scaler), needed, strict=True
-        )
-    )
-    return x, base_weight, spline_weight, spline_scaler
+class _KANFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, grid: Tensor, base: Tensor, spline: Tensor, scaler: Tensor, order: int
+    ) -> Tensor:
+        if ctx.needs_input_grad[1]:
+            raise NotImplementedError("A KAN layer gives no gradient of its grid; detach the grid.")
+        ctx.order, ctx.active = order, active_bases(x, grid, order)
+        grid = grid[:, ctx.active.start : ctx.active.stop + order + 1]
+        ctx.save_for_backward(x, grid, base, spline, scaler)
+        y = F.linear(F.silu(x), base)
+        for block in _blocks(x, grid, len(base)):
+            bases, _ = bases_and_slopes(x[:, block].T.contiguous(), grid[block], order)
+            scaled = spline[:, block, ctx.active] * scaler[:, block, None]
+            y.addmm_(bases.flatten(0, 1).T, scaled.flatten(1).T)
+        return y
 
-
-@_kan_linear_backward.register_fake
-def _(
-    gradient: Tensor,  # noqa: ARG001
-    x: Tensor,
-    grid: Tensor,  # noqa: ARG001
-    base_weight: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor,
-    spline_order: int,  # noqa: ARG001
-    needed: Sequence[bool],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _gradients(x, base_weight, spline_weight, spline_scaler, needed)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    *tensors, ctx.spline_order = inputs
-    if tensors[1].requires_grad:
-        raise NotImplementedError("A KAN layer gives no gradient of its grid; detach the grid.")
-    ctx.save_for_backward(*tensors)
-
-
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    needed = [wanted for index, wanted in enumerate(ctx.needs_input_grad[:5]) if index != 1]
-    found = _kan_linear_backward(gradient, *ctx.saved_tensors, ctx.spline_order, needed)
-    of_x, *of_weights = (
-        part if wanted else None for part, wanted in zip(found, needed, strict=True)
-    )
-    return of_x, None, *of_weights, None
-
-
-def _no_second_derivative(ctx: Any, *gradients: Tensor) -> None:
-    raise NotImplementedError(
-        "A KAN layer has no second derivative; differentiate models.bspline.bspline_basis instead."
-    )
-
-
-def _no_vmap(*arguments: object) -> Any:
-    raise NotImplementedError("A KAN layer takes rows in one call, not through vmap.")
-
-
-_kan_linear.register_autograd(_backward, setup_context=_keep)
-_kan_linear_backward.register_autograd(_no_second_derivative)
-_kan_linear.register_vmap(_no_vmap)
-_kan_linear_backward.register_vmap(_no_vmap)
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise NotImplementedError(
+                "A KAN layer has no second derivative; differentiate models.bspline.bspline_basis."
+            )
+        x, grid, base, spline, scaler = ctx.saved_tensors
+        needs_x, _, *needs_weights, _ = ctx.needs_input_grad
+        grad_x = grad_base = grad_spline = grad_scaler = None
+        with torch.autocast(x.device.type, enabled=False):
+            # SiLU branch.
+            sigmoid = x.sigmoid()
+            if needs_x:
+                grad_x = (grad_y @ base) * sigmoid * (1 + x * (1 - sigmoid))
+            if any(needs_weights):
+                grad_base = grad_y.T @ (x * sigmoid)
+                grad_spline, grad_scaler = torch.zeros_like(spline), torch.empty_like(scaler)
+            # Spline branch.
+            turned = grad_y.T.contiguous()
+            for block in _blocks(x, grid, len(base)):
+                bases, slopes = bases_and_slopes(x[:, block].T.contiguous(), grid[block], ctx.order)
+                weight, factor = spline[:, block, ctx.active], scaler[:, block, None]
+                if grad_x is not None:
+                    grad_bases = ((weight * factor).flatten(1).T @ turned).view(slopes.shape)
+                    grad_x[:, block] += (grad_bases * slopes).sum(1).T
+                if grad_spline is not None and grad_scaler is not None:
+                    grad_scaled = (turned @ bases.flatten(0, 1).T).view(weight.shape)
+                    torch.mul(grad_scaled, factor, out=grad_spline[:, block, ctx.active])
+                    torch.sum(grad_scaled.mul_(weight), -1, out=grad_scaler[:, block])
+        return grad_x, None, grad_base, grad_spline, grad_scaler, None
 
 
 def kan_linear(
@@ -168,7 +139,9 @@ def kan_linear(
     spline_scaler: Tensor,
     spline_order: int,
 ) -> Tensor:
-    """Apply a KAN layer, blockwise; autocast does not reach inside.
+    """Apply a KAN layer in the precision of its weights; autocast does not reach inside.
+
+    Compiled and exported graphs hold the plain expression, of operators that all programs know.
 
     Args:
         x: (rows, in), of the weights' type.
@@ -182,7 +155,14 @@ def kan_linear(
         (rows, out).
 
     Raises:
-        NotImplementedError: On a gradient of the grid, a second derivative and ``vmap``.
+        NotImplementedError: If a gradient of the grid or a second derivative is asked for.
     """
-    y: Tensor = _kan_linear(x, grid, base_weight, spline_weight, spline_scaler, spline_order)
-    return y
+    with torch.autocast(x.device.type, enabled=False):
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call,attr-defined]
+            bases = bspline_basis(x, grid, spline_order)
+            scaled = spline_weight * spline_scaler.unsqueeze(-1)
+            return F.linear(F.silu(x), base_weight) + F.linear(bases.flatten(1), scaled.flatten(1))
+        y: Tensor = _KANFunction.apply(
+            x, grid, base_weight, spline_weight, spline_scaler, spline_order
+        )
+        return y

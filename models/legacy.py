@@ -1,8 +1,8 @@
-"""Names and layouts of other people's weights: the one module that knows them.
+"""Names and layouts of published weights, translated to those of this project.
 
-Three kinds come in: published backbones under their own names (official TResNet and Swin ``.pth``,
-torchvision), wrapped by a training script or not; and whole checkpoints of the authors' released
-VoLUNet, which are bare state dicts ``backbone.<original names>``, ``WIC_Cls.layers.0.<KAN names>``.
+Published backbones come under their own names (official TResNet and Swin ``.pth``, torchvision),
+wrapped by a training script or not; whole checkpoints of the authors' released VoLUNet as bare
+state dicts ``backbone.<original names>``, ``WIC_Cls.layers.0.<KAN names>``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from models.backbones import create_backbone
 
-# Keys under which training scripts of the field put the weights, the averaged ones first.
+# Keys under which training scripts put the weights, moving averages first.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
-_BACKBONE = "backbone."
-_HEAD = "WIC_Cls."
+_BACKBONE, _HEAD = "backbone.", "WIC_Cls."
 _UNUSED = ("backbone.head.", "backbone.fc.")  # the backbone's own classifier, never called
 _HEAD_WEIGHT = "WIC_Cls.layers.0.base_weight"
 
@@ -31,16 +30,15 @@ _SWIN_BY_OFFSETS = {169: 224, 529: 384}  # (2 * window - 1)^2 offsets for window
 
 
 def unwrap(content: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a file, without wrappers and without DistributedDataParallel's prefix."""
+    """Return the tensors of a file, without wrappers and DistributedDataParallel's prefix."""
     for key in _WRAPPERS:
         if isinstance(content.get(key), dict):
             return unwrap(content[key])
-    tensors = {
-        name: value
+    return {
+        name.removeprefix("module."): value
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
 def to_timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
@@ -52,8 +50,7 @@ def to_timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, 
     Raises:
         ValueError: If the weights are visibly for another architecture.
     """
-    family = sys.modules[type(backbone).__module__]
-    translate = getattr(family, "checkpoint_filter_fn", None)
+    translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     try:
         return translate(tensors, backbone) if translate else tensors
     except (KeyError, AttributeError, RuntimeError) as error:
@@ -64,19 +61,19 @@ def to_timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, 
 
 
 def is_released_checkpoint(content: dict[str, Any]) -> bool:
-    """Whether a file is a checkpoint of the authors' released program."""
+    """Return whether a file is a checkpoint of the authors' released program."""
     return any(name.startswith(_HEAD) for name in unwrap(content))
 
 
 def _released_backbone(tensors: dict[str, Tensor], channels: int) -> tuple[str, int]:
-    """Name and picture size of the backbone of a released checkpoint."""
+    """Return name and image size of the backbone of a released checkpoint."""
     if "backbone.body.conv1.0.weight" in tensors and channels in _TRESNET_BY_CHANNELS:
         return _TRESNET_BY_CHANNELS[channels], 224
     if "backbone.layer3.0.conv1.weight" in tensors:
         blocks = {name.split(".")[2] for name in tensors if name.startswith("backbone.layer3.")}
-        kind = (len(blocks), "backbone.layer3.0.conv3.weight" in tensors)
-        if kind in _RESNET_BY_LAYER3:
-            return _RESNET_BY_LAYER3[kind], 224
+        layer3 = (len(blocks), "backbone.layer3.0.conv3.weight" in tensors)
+        if layer3 in _RESNET_BY_LAYER3:
+            return _RESNET_BY_LAYER3[layer3], 224
     embedding = tensors.get("backbone.patch_embed.proj.weight")
     offsets = tensors.get("backbone.layers.0.blocks.0.attn.relative_position_bias_table")
     if embedding is not None and offsets is not None:
@@ -86,16 +83,11 @@ def _released_backbone(tensors: dict[str, Tensor], channels: int) -> tuple[str, 
     raise ValueError("its backbone is none of the released program's (TResNet, ResNet, Swin)")
 
 
-def convert_released_checkpoint(
-    content: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def convert_released_checkpoint(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Turn a checkpoint of the released program into settings and state dict of this one.
 
-    Args:
-        content: The file as read.
-
     Returns:
-        Arguments of ``create_model`` (backbone, class count and picture size follow from the
+        Arguments of ``create_model`` (backbone, class count and image size follow from the
         tensors), and the state dict of the model that it builds.
 
     Raises:
@@ -123,9 +115,5 @@ def convert_released_checkpoint(
     for name, value in tensors.items():
         if name.startswith(_HEAD):
             state[f"head.{name.removeprefix(_HEAD)}"] = value
-    settings = {
-        "backbone_name": backbone_name,
-        "num_classes": num_classes,
-        "image_size": image_size,
-    }
-    return settings, state
+    settings = {"backbone_name": backbone_name, "num_classes": num_classes}
+    return {**settings, "image_size": image_size}, state

@@ -1,7 +1,4 @@
-"""Weights of others for a backbone.
-
-The one module of this package that opens a file: ``create_model`` takes a path.
-"""
+"""Weights of others for a backbone: the one module of this package that opens files."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -19,29 +15,18 @@ from models.legacy import to_timm_names, unwrap
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of tensors, by what became of them.
+    """Names of the tensors that were not copied into the backbone."""
 
-    Attributes:
-        loaded: Copied into the backbone.
-        missing: Of the backbone, not in the file: left at their initial value.
-        unused: Of the file, without a place in the backbone (such as its classifier).
-        mismatched: In both, but of different shape: left at their initial value.
-    """
-
-    loaded: list[str]
-    missing: list[str]
-    unused: list[str]
-    mismatched: list[str]
+    missing: list[str]  # of the backbone, not in the file: left at their initial value
+    unused: list[str]  # of the file, without a place in the backbone (such as its classifier)
+    mismatched: list[str]  # in both, but of different shape: left at their initial value
 
 
 def read_state_dict(path: Path) -> dict[str, Any]:
-    """Read a file of tensors, never running code from it.
+    """Read the outermost dictionary of a file of tensors, never running code from it.
 
     Args:
         path: ``.safetensors``, or a file of ``torch.save`` (loaded with ``weights_only=True``).
-
-    Returns:
-        The outermost dictionary of the file.
 
     Raises:
         ValueError: If the file is missing, damaged, holds more than plain data, or no dictionary.
@@ -53,7 +38,7 @@ def read_state_dict(path: Path) -> dict[str, Any]:
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, Exception) as error:
+    except Exception as error:
         # torch.load reports damage with half a dozen exception types; to a person they are one.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
@@ -74,19 +59,18 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> LoadReport:
     Raises:
         ValueError: If the file cannot be read or none of its tensors fits.
     """
-    found = to_timm_names(unwrap(read_state_dict(path)), backbone)
+    state = to_timm_names(unwrap(read_state_dict(path)), backbone)
     own = backbone.state_dict()
-    shared = [name for name in own if name in found]
-    loaded = [name for name in shared if own[name].shape == found[name].shape]
+    shared = [name for name in own if name in state]
+    loaded = [name for name in shared if own[name].shape == state[name].shape]
     if not any(own[name].ndim > 1 for name in loaded):
         raise ValueError(
-            f"None of the {len(found)} tensors in {path} fits the backbone "
+            f"None of the {len(state)} tensors in {path} fits the backbone "
             f"{type(backbone).__name__}; is it a file for another architecture?"
         )
-    backbone.load_state_dict({name: found[name] for name in loaded}, strict=False)
+    backbone.load_state_dict({name: state[name] for name in loaded}, strict=False)
     return LoadReport(
-        loaded=loaded,
-        missing=[name for name in own if name not in found and "num_batches" not in name],
-        unused=[name for name in found if name not in own],
-        mismatched=[name for name in shared if own[name].shape != found[name].shape],
+        missing=[name for name in own if name not in state and "num_batches" not in name],
+        unused=[name for name in state if name not in own],
+        mismatched=[name for name in shared if own[name].shape != state[name].shape],
     )

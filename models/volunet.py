@@ -2,206 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import feature_map
+from models.backbones import create_backbone, feature_map
+from models.inplace_abn import DEFAULT, INPLACE_ABN, NORMS, use_inplace_abn
 from models.kan import WICClassifier
-from models.vdsm import (
-    VARIANTS,
-    on_host,
-    pad_regions,
-    pool_superpixels,
-    superpixel_labels,
-)
+from models.pretrained import load_backbone_weights
+from models.vdsm import VARIANTS, pad_regions, pool_superpixels, superpixel_labels
+
+HEADS = ("kan", "linear")
+
+
+@dataclass(frozen=True)
+class VoLUNetConfig:
+    """Settings of what follows the backbone.
+
+    Raises:
+        ValueError: For an unknown variant or head, or an impossible grid of cells.
+    """
+
+    subsampling: bool = False  # average the feature map to sub_h x sub_w cells before VDSM
+    sub_h: int = 4  # rows after subsampling
+    sub_w: int = 4  # columns after subsampling
+    min_superpixels: int = 6  # h*w - min_superpixels edges merge; 0 turns VDSM off
+    vdsm: str = "released"  # variant of VDSM: released, corrected or nearest
+    head: str = "kan"  # kan is the WIC-Classifier, linear a plain layer to compare it with
+    kan_grid_size: int = 5  # intervals of the KAN head's spline grid
+    kan_spline_order: int = 3  # degree of its splines
+    kan_grid_range: tuple[float, float] = (-1.0, 1.0)  # ends of the grid; checkpoints hold a list
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kan_grid_range", tuple(self.kan_grid_range))
+        if self.sub_h < 1 or self.sub_w < 1 or self.min_superpixels < 0:
+            raise ValueError(
+                f"The grid needs sub_h and sub_w >= 1 and min_superpixels >= 0, not {self.sub_h}, "
+                f"{self.sub_w} and {self.min_superpixels}."
+            )
+        if self.vdsm not in VARIANTS:
+            raise ValueError(
+                f"Unknown VDSM variant {self.vdsm!r}; choose one of {', '.join(VARIANTS)}."
+            )
+        if self.head not in HEADS:
+            raise ValueError(f"Unknown head {self.head!r}; choose {' or '.join(HEADS)}.")
 
 
 class TrainingOutput(NamedTuple):
-    """What a forward pass gives in training mode.
+    """Result of a forward pass in training mode."""
 
-    Attributes:
-        logits: (B, K), of the globally pooled feature.
-        region_logits: (R, K), of every region of the batch, image after image.
-        region_weights: ``None`` if every row is a region; else (R,), 1 for a region and 0 for a row
-            of padding.
-    """
-
-    logits: Tensor
-    region_logits: Tensor
-    region_weights: Tensor | None
+    logits: Tensor  # (B, K), of the globally pooled feature
+    region_logits: Tensor  # (R, K), of every region of the batch, image after image
+    region_weights: Tensor | None  # (R,), 1 for a region, 0 for padding; None without padding
 
 
 class RegionScores(NamedTuple):
-    """Where in the pictures the head sees which class.
+    """Logits of images and of their regions."""
 
-    Attributes:
-        logits: (B, K), of the globally pooled feature, as the forward pass gives them.
-        labels: int64 (B, h, w), the region of every cell, 0..n-1 in each image.
-        region_logits: (R, K), of every region of the batch: image after image, ascending label.
-    """
-
-    logits: Tensor
-    labels: Tensor
-    region_logits: Tensor
-
-
-def _averaging_windows(size: int, cells: int) -> Tensor:
-    """Matrix (cells, size) whose rows average the windows of adaptive pooling."""
-    matrix = torch.zeros(cells, size)
-    for cell in range(cells):
-        start, end = cell * size // cells, -(-(cell + 1) * size // cells)
-        matrix[cell, start:end] = 1 / (end - start)
-    return matrix
-
-
-def average_by_matrices(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to (B, C, rows, columns), as two products."""
-    height, width = features.shape[2:]
-    vertical = _averaging_windows(height, rows).to(features)
-    horizontal = _averaging_windows(width, columns).to(features)
-    return vertical @ features @ horizontal.T
+    logits: Tensor  # (B, K), of the globally pooled feature, as the forward pass gives them
+    labels: Tensor  # int64 (B, h, w), the region of every cell, 0..n-1 in each image
+    region_logits: Tensor  # (R, K), of every region: image after image, ascending label
 
 
 def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
-    """Adaptive average pooling of (B, C, H, W) to (B, C, rows, columns)."""
+    """Pool (B, C, H, W) adaptively to (B, C, rows, columns)."""
     if features.device.type == "mps":  # it pools only to sizes that divide the map's
-        return average_by_matrices(features, rows, columns)
+        return F.adaptive_avg_pool2d(features.cpu(), (rows, columns)).to(features.device)
     return F.adaptive_avg_pool2d(features, (rows, columns))
 
 
 def _pool(features: Tensor) -> Tensor:
-    """Global average pooling in float32: (B, C, H, W) -> (B, C)."""
+    """Average over the map in float32: (B, C, H, W) -> (B, C)."""
     return features.float().mean(dim=(2, 3))
-
-
-def make_head(kind: str, channels: int, num_classes: int, **kan_settings: Any) -> nn.Module:
-    """The classifier on pooled features: ``kan`` or, to compare it with, ``linear``.
-
-    Raises:
-        ValueError: For another kind, or a spline grid that cannot be.
-    """
-    if kind == "kan":
-        return WICClassifier((channels, num_classes), **kan_settings)
-    if kind == "linear":
-        return nn.Linear(channels, num_classes)
-    raise ValueError(f"Unknown head {kind!r}; choose kan or linear.")
 
 
 class VoLUNet(nn.Module):
     """Voronoi Density-Based Locally Unique Network (Liu et al., IEEE TCSVT 2025).
 
-    The same WIC-Classifier scores the pooled feature of the picture and, in training and on request
+    The same WIC-Classifier scores the pooled feature of the image and, in training and on request
     (``score_regions``), the mean feature of each region: superpixels of the (subsampled) map by
     VDSM, or every cell of the map if ``min_superpixels`` is 0 or not below the number of cells.
 
-    Args:
-        backbone: A timm model without classifier.
-        num_classes: K.
-        subsampling: Average the map to ``sub_h`` x ``sub_w`` cells before VDSM.
-        sub_h: Rows after subsampling.
-        sub_w: Columns after subsampling.
-        min_superpixels: See ``models.vdsm.superpixel_labels``; 0 turns VDSM off.
-        vdsm: Variant of VDSM.
-        head: ``kan`` (the WIC-Classifier) or ``linear``.
-        kan_grid_size: Intervals of the KAN head's spline grid.
-        kan_spline_order: Degree of its splines.
-        kan_grid_range: Ends of the grid.
+    Raises:
+        ValueError: If there is no class, or the spline grid is impossible.
     """
 
-    settings: dict[str, Any]  # what ``create_model`` was called with, for checkpoints
+    architecture = "volunet"
+    settings: dict[str, Any]  # arguments of ``create_model`` that build the same, as plain data
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        num_classes: int,
-        *,
-        subsampling: bool = False,
-        sub_h: int = 4,
-        sub_w: int = 4,
-        min_superpixels: int = 6,
-        vdsm: str = "released",
-        head: str = "kan",
-        kan_grid_size: int = 5,
-        kan_spline_order: int = 3,
-        kan_grid_range: Sequence[float] = (-1.0, 1.0),
-    ) -> None:
+    def __init__(self, backbone: nn.Module, num_classes: int, config: VoLUNetConfig) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"A classifier needs at least one class, not {num_classes}.")
-        if sub_h < 1 or sub_w < 1 or min_superpixels < 0:
-            raise ValueError(
-                f"The grid needs sub_h and sub_w >= 1 and min_superpixels >= 0, not {sub_h}, "
-                f"{sub_w} and {min_superpixels}."
-            )
-        if vdsm not in VARIANTS:
-            raise ValueError(f"Unknown VDSM variant {vdsm!r}; choose one of {', '.join(VARIANTS)}.")
+        channels = int(backbone.num_features)  # type: ignore[arg-type]
         self.backbone = backbone
-        self.head = make_head(
-            head,
-            int(backbone.num_features),  # type: ignore[arg-type]
-            num_classes,
-            grid_size=kan_grid_size,
-            spline_order=kan_spline_order,
-            grid_range=tuple(kan_grid_range),
-        )
-        self.subsampling = subsampling
-        self.sub_h = sub_h
-        self.sub_w = sub_w
-        self.min_superpixels = min_superpixels
-        self.vdsm = vdsm
+        self.head: nn.Module
+        if config.head == "linear":
+            self.head = nn.Linear(channels, num_classes)
+        else:
+            self.head = WICClassifier(
+                (channels, num_classes),
+                grid_size=config.kan_grid_size,
+                spline_order=config.kan_spline_order,
+                grid_range=config.kan_grid_range,
+            )
+        self.config = config
         self.settings = {}
 
     def forward(self, images: Tensor) -> Tensor | TrainingOutput:
-        """Score a batch of pictures.
-
-        Args:
-            images: (B, 3, size, size).
-
-        Returns:
-            Evaluation mode: logits (B, K). Training mode: a ``TrainingOutput``.
-        """
+        """Score images (B, 3, size, size): logits (B, K); in training a ``TrainingOutput``."""
         if not self.training:
             scores: Tensor = self.head(self.pooled_features(images))
             return scores
         features = feature_map(self.backbone, images)
         pooled = _pool(features)
         regions, region_weights = self.region_features(features)
-        # One call for everything: the layer's weights are expanded once.
+        # One call for images and regions: the layer's weights are expanded once.
         logits = self.head(torch.cat([pooled, regions]))
         return TrainingOutput(logits[: len(pooled)], logits[len(pooled) :], region_weights)
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """What the head scores in evaluation: float32 (B, C) for images (B, 3, size, size)."""
+        """Compute the input of the head in evaluation: images (B, 3, size, size) -> (B, C)."""
         return _pool(feature_map(self.backbone, images))
 
+    def uses_vdsm(self, height: int, width: int) -> bool:
+        """Return whether cells of a map of this size are merged; else each is a region."""
+        return 0 < self.config.min_superpixels < height * width
+
     def region_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Local vectors of a feature map (B, C, H, W): float32 (R, C), and their weights.
+        """Compute the local vectors of a map (B, C, H, W): float32 (R, C), and their weights.
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
         if not self.uses_vdsm(*features.shape[2:]):
             return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
-        if self.subsampling:
-            features = average_to_grid(features, self.sub_h, self.sub_w)
-        labels = superpixel_labels(features, self.min_superpixels, self.vdsm)
-        if on_host(features):
-            return pool_superpixels(features, labels), None
+        cells, labels = self.superpixels(features)
+        if cells.is_cpu and not torch.compiler.is_compiling():
+            return pool_superpixels(cells, labels), None
         # Counting the regions would make the host wait for the device: keep the padding.
-        means, sizes = pad_regions(features, labels)
+        means, sizes = pad_regions(cells, labels)
         return means.flatten(0, 1), (sizes > 0).flatten().float()
 
     def superpixels(
         self, features: Tensor, grid: tuple[int, int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Divide a feature map (B, C, H, W) into regions, each cell one if VDSM is off.
+        """Divide a feature map into regions, each cell one if VDSM is off.
 
         Args:
-            features: The map.
+            features: The map, (B, C, H, W).
             grid: Rows and columns of cells to average the map to, whatever training does; regions
                 of a grid of too few cells for VDSM are its cells.
 
@@ -212,28 +167,22 @@ class VoLUNet(nn.Module):
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
+        height, width = grid or features.shape[2:]
+        merging = self.uses_vdsm(height, width)
+        if grid is None and merging and self.config.subsampling:
+            grid = self.config.sub_h, self.config.sub_w
         if grid is not None:
             features = average_to_grid(features, *grid)
-            least = self.min_superpixels if self.uses_vdsm(*grid) else grid[0] * grid[1]
-            return features, superpixel_labels(features, least, self.vdsm)
-        height, width = features.shape[2:]
-        if not self.uses_vdsm(height, width):
-            return features, superpixel_labels(features, height * width, self.vdsm)
-        if self.subsampling:
-            features = average_to_grid(features, self.sub_h, self.sub_w)
-        return features, superpixel_labels(features, self.min_superpixels, self.vdsm)
+        count = self.config.min_superpixels if merging else height * width
+        return features, superpixel_labels(features, count, self.config.vdsm)
 
     @torch.no_grad()
     def score_regions(self, images: Tensor, grid: tuple[int, int] | None = None) -> RegionScores:
-        """Score pictures and their regions in one pass; to be called in evaluation mode.
+        """Score images and their regions in one pass; to be called in evaluation mode.
 
-        The regions are those of the Local-NMS loss. Training gives labels for whole pictures only,
-        so region logits tell what the model has made of them about places in the picture.
-
-        Args:
-            images: (B, 3, size, size).
-            grid: Rows and columns of cells that the superpixels are found on; as in training if
-                left out.
+        The regions are those of the Local-NMS loss, or of a ``grid`` as for ``superpixels``.
+        Training gives labels for entire images only, so region logits tell what the model has made
+        of them about parts of the image.
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
@@ -244,43 +193,109 @@ class VoLUNet(nn.Module):
         regions = pool_superpixels(cells, labels)
         return RegionScores(self.head(_pool(features)), labels, self.head(regions))
 
-    def uses_vdsm(self, height: int, width: int) -> bool:
-        """Whether a map of this size is merged to superpixels, or each cell is a region."""
-        return 0 < self.min_superpixels < height * width
-
     @torch.no_grad()
     def check_grid(self, image_size: int) -> tuple[int, int]:
-        """Make sure before training that the region settings fit the feature map.
-
-        Args:
-            image_size: Side of the pictures in pixels.
-
-        Returns:
-            Rows and columns of the feature map.
+        """Make sure that the region settings fit the feature map; return its rows and columns.
 
         Raises:
             ValueError: If the backbone refuses the size or ``min_superpixels`` does not fit.
         """
         was_training = self.training
         self.eval()
-        device = next(self.parameters()).device
+        image = torch.zeros(1, 3, image_size, image_size, device=next(self.parameters()).device)
         try:
-            features = feature_map(
-                self.backbone, torch.zeros(1, 3, image_size, image_size, device=device)
-            )
+            height, width = feature_map(self.backbone, image).shape[2:]
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(
-                f"The backbone refuses pictures of {image_size} x {image_size} pixels: {reason}"
+                f"The backbone refuses images of {image_size} x {image_size} pixels: {reason}"
             ) from error
         finally:
             self.train(was_training)
-        height, width = features.shape[2:]
-        if self.uses_vdsm(height, width) and self.subsampling:
-            cells = self.sub_h * self.sub_w
-            if self.min_superpixels > cells:
-                raise ValueError(
-                    f"min_superpixels is {self.min_superpixels}, but subsampling leaves only "
-                    f"{self.sub_h} x {self.sub_w} = {cells} cells; lower it to {cells} or less."
-                )
+        config, cells = self.config, self.config.sub_h * self.config.sub_w
+        if self.uses_vdsm(height, width) and config.subsampling and config.min_superpixels > cells:
+            raise ValueError(
+                f"min_superpixels is {config.min_superpixels}, but subsampling leaves only "
+                f"{config.sub_h} x {config.sub_w} = {cells} cells; lower it to {cells} or less."
+            )
         return height, width
+
+
+def create_model(
+    backbone_name: str,
+    num_classes: int,
+    *,
+    norm: str = DEFAULT,
+    pretrained: bool = False,
+    model_path: str | Path | None = None,
+    image_size: int | None = None,
+    **settings: Any,
+) -> VoLUNet:
+    """Build a VoLUNet.
+
+    Args:
+        backbone_name: A name of the original README (``tresnet_l``, ``swin_b_224_22k``, ...) or any
+            timm model.
+        num_classes: K.
+        norm: ``default``, or ``inplace-abn`` for TResNet with less activation memory.
+        pretrained: Fetch timm's published weights for the backbone.
+        model_path: A weights file for the backbone. Tensors that do not fit are named in a warning.
+        image_size: Side of the images; needed where a backbone's layers depend on it.
+        **settings: Fields of ``VoLUNetConfig``; all others go to ``timm.create_model``.
+
+    Raises:
+        ValueError: If a setting, a name or a file is unusable; the message is for people.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"Unknown norm {norm!r}; choose {' or '.join(NORMS)}.")
+    fields = {field.name for field in dataclasses.fields(VoLUNetConfig)}
+    config = VoLUNetConfig(**{name: settings[name] for name in settings.keys() & fields})
+    timm_settings = {name: value for name, value in settings.items() if name not in fields}
+    backbone = create_backbone(
+        backbone_name, pretrained=pretrained, image_size=image_size, **timm_settings
+    )
+    if model_path is not None:
+        report = load_backbone_weights(backbone, Path(model_path))
+        if absent := report.missing + report.mismatched:
+            lacks = f"{model_path} lacks {len(absent)} of the backbone's tensors"
+            names = ", ".join(absent)
+            warnings.warn(f"{lacks}, which keep their initial values: {names}.", stacklevel=2)
+        if report.unused:
+            unused = f"{len(report.unused)} tensors of {model_path}"
+            names = ", ".join(report.unused)
+            warnings.warn(f"{unused} have no counterpart in the backbone: {names}.", stacklevel=2)
+    if norm == INPLACE_ABN:
+        use_inplace_abn(backbone)
+    model = VoLUNet(backbone, num_classes, config)
+    model.settings = {
+        "backbone_name": backbone_name,
+        "num_classes": num_classes,
+        **dataclasses.asdict(config),
+        "kan_grid_range": list(config.kan_grid_range),  # plain data, as JSON has it
+        "norm": norm,
+        "image_size": image_size,
+        **timm_settings,
+    }
+    return model
+
+
+def check_head_sizes(settings: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Compare the sizes that arguments of ``create_model`` give the head with its tensors.
+
+    Before anything of that size is allocated: a damaged file may ask for a billion classes.
+
+    Raises:
+        ValueError: If a size differs.
+    """
+    knots = settings.get("kan_grid_size", 5) + 2 * settings.get("kan_spline_order", 3) + 1
+    expected = [
+        ("head.weight", 0, settings.get("num_classes")),
+        ("head.layers.0.base_weight", 0, settings.get("num_classes")),
+        ("head.layers.0.grid", 1, knots),
+    ]
+    for name, axis, length in expected:
+        if name in state and state[name].shape[axis : axis + 1] != (length,):
+            raise ValueError(
+                f"by its settings the length of {name} is {length}, but its shape is "
+                f"{tuple(state[name].shape)}."
+            )

@@ -16,10 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
-from models import kernels
-
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
+
+# Files that take longest: two processes that share the tests should not wait for them at the end.
+LONGEST = ("test_faults.py", "test_experiments.py", "test_distributed.py", "test_cli.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 # One thread: tiny tensors gain nothing from two, and results do not depend on the machine.
 torch.set_num_threads(1)
@@ -132,14 +139,3 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f'{name},"{labels}",{"val" if number % 3 == 2 else "train"}')
     (folder / "splits.csv").write_text("\n".join(rows) + "\n")
     return folder
-
-
-@pytest.fixture(params=["compiled", "pytorch"])
-def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test with the compiled loops, and with the operators that do the same elsewhere."""
-    way: str = request.param
-    if way == "pytorch":
-        monkeypatch.setattr(kernels, "usable", lambda _tensor: False)
-    elif reason := kernels.reason_without(torch.float32):
-        pytest.skip(reason)
-    return way

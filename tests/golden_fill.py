@@ -67,7 +67,7 @@ def state_dict(golden: dict[str, Any]) -> dict[str, Tensor]:
     return state
 
 
-def pictures(count: int, size: int, salt: int) -> Tensor:
+def images(count: int, size: int, salt: int) -> Tensor:
     """Pictures (count, 3, size, size) in [0, 1]: noise at four scales."""
     x = np.full((count, 3, size, size), 0.5)
     scales = (("colour", size, 0.18), ("coarse", 56, 0.14), ("fine", 8, 0.1), ("pixels", 1, 0.08))

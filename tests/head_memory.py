@@ -3,7 +3,7 @@
     python tests/head_memory.py blockwise project 16 256 500
 
 Run in a process of its own by tests and benchmarks. Prints, in bytes, the peak and the size of what
-a step cannot do without: parameters, their gradients and the optimiser's state.
+a step cannot do without: parameters, their gradients and the optimizer's state.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from conftest import (
 from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score
 
-from helper_functions.checkpoints.checkpoint import load_model, read_checkpoint
+from helper_functions.checkpoints import load_model, read_checkpoint
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -81,7 +81,7 @@ def test_training_leaves_the_files_of_the_contract(trained: tuple[Path, str]) ->
 def test_checkpoints_describe_themselves(trained: tuple[Path, str]) -> None:
     checkpoint = read_checkpoint(trained[0] / "last.ckpt")
     assert checkpoint["info"] == {
-        "task": "classification",
+        "task": "classify",
         "classes": ["blue", "green", "red"],
         "image_size": 64,
         "mean": None,
@@ -90,7 +90,7 @@ def test_checkpoints_describe_themselves(trained: tuple[Path, str]) -> None:
         "value_range": None,
     }
     assert checkpoint["step"] == 12
-    assert checkpoint["training"]["position"]["epoch"] == 4
+    assert checkpoint["training"]["state"]["epoch"] == 4
     model = load_model(trained[0] / "model-highest.ckpt")
     with torch.no_grad():
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
@@ -155,7 +155,7 @@ def test_a_folder_is_predicted_without_labels(
     photos.mkdir(parents=True)
     for name in ("picture_02.png", "picture_05.png"):
         shutil.copy(tiny_set / "images" / name, photos)
-    (photos / "notes.txt").write_text("no picture")
+    (photos / "notes.txt").write_text("no image")
     done = command(
         *("val.py", "--ckpt-path", trained[0] / "model-highest.ckpt"),
         *("--img_dir", photos.parent, "--output", tmp_path / "out", "--workers", 0),
@@ -269,7 +269,7 @@ def test_resume_auto_starts_a_run_where_there_is_none(
     assert len(_rows(tmp_path / "log.csv")) == 1
 
 
-def test_unreadable_training_pictures_are_named_or_skipped(
+def test_unreadable_training_images_are_named_or_skipped(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -287,7 +287,7 @@ def test_unreadable_training_pictures_are_named_or_skipped(
     )
     missing = command(*arguments)
     assert missing.returncode == 2
-    assert "2 of 12 pictures of the split train" in missing.stderr
+    assert "2 of 12 images of the split train" in missing.stderr
     assert "in line 5: Cannot read the image" in missing.stderr
     assert not (tmp_path / "out").exists()
     skipped = command(*arguments, "--max-bad-images", 2)
@@ -416,7 +416,7 @@ def test_validation_refuses_wrong_input(
     assert_refused(done, sentence, tmp_path / "out")
 
 
-def test_validation_names_unreadable_pictures_and_unknown_classes(
+def test_validation_names_unreadable_images_and_unknown_classes(
     trained: tuple[Path, str], tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"

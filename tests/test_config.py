@@ -11,13 +11,14 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL, Script, assert_refused, data_flags
 
+from helper_functions.parsers import make_parser
 from helper_functions.runtime.errors import UserError
-from helper_functions.training.flags import make_parser
+from helper_functions.tasks.classify import Classify
 
 
 def parse(*words: object) -> dict[str, object]:
     needed = ("--img_dir", "images", "--csv_path", "splits.csv")
-    return vars(make_parser().parse_args([*needed, *map(str, words)]))
+    return vars(make_parser("train", Classify).parse_args([*needed, *map(str, words)]))
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_help_gives_groups_defaults_and_an_example(
     assert f"python {script} --" in text
     expected = ["data:", "model:", "runtime:", "output:"]
     if script == "train.py":
-        expected += ["loss:", "optimisation:"]
+        expected += ["loss:", "optimization:"]
     for group in expected:
         assert f"\n{group}\n" in text
     flags = [entry for entry in text.split("\n  -")[2:] if not entry.startswith("h,")]

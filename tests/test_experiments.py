@@ -16,17 +16,19 @@ import pytest
 import yaml
 from conftest import Command
 
-from helper_functions.config import to_arguments
+from helper_functions.cli import to_arguments
 from helper_functions.experiments import (
     RECIPES,
     ROOT,
     Run,
     plan,
     read_recipe,
-    summarise,
+    summarize,
     write_tables,
 )
+from helper_functions.parsers import make_parser
 from helper_functions.runtime.errors import UserError
+from helper_functions.tasks.classify import Classify
 
 SMALL = {
     "image-size": 64,
@@ -56,12 +58,11 @@ def _asked(output: Path, **settings: Any) -> argparse.Namespace:
 
 @pytest.mark.parametrize("name", [path.stem for path in RECIPES.glob("*.yaml")])
 def test_every_recipe_is_a_list_of_flags_of_train_py(name: str, tmp_path: Path) -> None:
-    from helper_functions.training.flags import make_parser
-
+    parser = make_parser("train", Classify)
     recipe = read_recipe(name)
     for run in plan(recipe, _asked(tmp_path, seeds=1)):
         words = ["--img_dir", "x", "--csv_path", "y", *run.words]
-        args = make_parser().parse_args(words)
+        args = parser.parse_args(words)
         assert args.backbone_name == run.backbone
 
 
@@ -132,12 +133,12 @@ def test_tables_hold_mean_and_deviation_of_what_is_finished(tmp_path: Path) -> N
     for run in runs:
         if run.ablation == "x":
             _pretend(run, scores[run.seed])
-    first, second = summarise(runs)
+    first, second = summarize(runs, Classify.columns)
     assert first["mAP"] == pytest.approx(62)
     assert first["mAP_std"] == pytest.approx(statistics.stdev(scores))
     assert first["mAP_last"] == pytest.approx(61)
     assert second == {"backbone": "a", "ablation": "y", "seeds": 0}
-    write_tables(runs, tmp_path)
+    write_tables(runs, Classify.columns, tmp_path)
     table = (tmp_path / "results.md").read_text()
     assert "| a | x | 3 | 62.00 ± 2.00 | 61.00 ± 2.00 |" in table
     assert "| 50.00 ± 0.00 |  |" in table
@@ -164,10 +165,10 @@ def _words(folder: Path, tiny_set: Path, output: Path, epochs: int) -> list[obje
 def test_a_killed_experiment_reproduces_its_tables(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
-    whole = command(*_words(tmp_path, tiny_set, tmp_path / "whole", 12))
+    whole = command(*_words(tmp_path, tiny_set, tmp_path / "whole", 6))
     assert whole.returncode == 0, whole.stderr
 
-    words = _words(tmp_path, tiny_set, tmp_path / "out", 12)
+    words = _words(tmp_path, tiny_set, tmp_path / "out", 6)
     call = [sys.executable, *map(str, words)]
     with subprocess.Popen(call, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
         while not (tmp_path / "out/resnet10t/volunet/seed0/log.csv").is_file():

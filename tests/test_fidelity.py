@@ -13,10 +13,10 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from helper_functions.checkpoints.checkpoint import load_model, read_checkpoint
+from helper_functions.checkpoints import load_model, read_checkpoint
 from helper_functions.runtime.errors import UserError
 from loss_functions import AsymmetricLoss, LocalNMSLoss
-from models import TrainingOutput, create_model
+from models import TrainingOutput, VoLUNet, create_model
 from models.legacy import convert_released_checkpoint
 from models.vdsm import superpixel_labels
 
@@ -33,11 +33,12 @@ def test_released_checkpoints_score_as_the_released_program(name: str, tmp_path:
         np.testing.assert_allclose(state[tensor].flatten()[:4], probe["first_four"], rtol=1e-6)
     torch.save(state, tmp_path / "model-highest.ckpt")
     model = load_model(tmp_path / "model-highest.ckpt")
-    images = golden_fill.pictures(golden["images"], 224, golden["images_salt"])
+    images = golden_fill.images(golden["images"], 224, golden["images_salt"])
     with torch.no_grad():
         logits = model(images).numpy()
     expected = np.array(golden["logits"])
     assert np.abs(logits - expected).max() <= 2e-4 * np.abs(expected).max()
+    assert isinstance(model, VoLUNet)
     assert model.settings["backbone_name"] == golden["backbone"]
 
 
@@ -56,7 +57,7 @@ def test_training_follows_the_released_trajectory(golden: Any) -> None:
     )
     model.load_state_dict(state)
     model.train()
-    images = golden_fill.pictures(run["images"], run["image_size"], run["images_salt"])
+    images = golden_fill.images(run["images"], run["image_size"], run["images_salt"])
     targets = torch.tensor(run["targets"]).float()
     adam = torch.optim.Adam(model.parameters(), lr=run["lr"], betas=tuple(run["betas"]))
     asl_loss, local_nms_loss = AsymmetricLoss(0, 0, 0), LocalNMSLoss()
@@ -151,6 +152,7 @@ def test_backbone_and_classes_follow_from_the_tensors(backbone_name: str, tmp_pa
     model, state = _released_state(backbone_name)
     torch.save(state, tmp_path / "released.ckpt")
     loaded = load_model(tmp_path / "released.ckpt")
+    assert isinstance(loaded, VoLUNet)
     assert loaded.settings["backbone_name"] == backbone_name
     assert loaded.settings["num_classes"] == 4
     for name, value in loaded.state_dict().items():

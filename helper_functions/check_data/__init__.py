@@ -1,8 +1,6 @@
-"""Everything that a run would trip over, found before the run, in one report.
+"""Check a split CSV and its images before a run, in one report. ``README.md`` says how.
 
-    python -m helper_functions.check_data --csv_path splits.csv --img_dir images --output runs/check
-
-A *fault* makes training fail, or its figures meaningless; a *note* is worth knowing. ``rows`` looks
-for them in the table, with the help of ``labels`` and ``spelling``; ``pictures`` looks for them in
-the files, which ``decoding`` reads. ``findings`` collects them, ``report`` and ``chart`` show them.
+A *fault* makes training fail, or its metrics meaningless; a *note* is worth knowing. ``rows``
+checks the table, with the help of ``labels`` and ``spelling``; ``images`` decodes and checks the
+files. ``findings`` collects faults and notes, ``report`` and ``chart`` show them.
 """

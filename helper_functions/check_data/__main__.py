@@ -1,51 +1,44 @@
-"""The command that checks a split CSV and its pictures."""
+"""The command that checks a split CSV and its images."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
 
 from helper_functions import cli
 from helper_functions.check_data.chart import draw_classes
 from helper_functions.check_data.findings import Findings
+from helper_functions.check_data.images import check_contents, check_files, decode_all
 from helper_functions.check_data.labels import ClassCounts
-from helper_functions.check_data.pictures import (
-    check_contents,
-    check_files,
-    count_forms,
-    count_sizes,
-    decode_all,
-)
-from helper_functions.check_data.report import Report, to_text, write_json
-from helper_functions.check_data.rows import (
-    check_rows,
-    check_spelling,
-    check_splits,
-    read_names,
-    read_rows,
-)
-from helper_functions.data.bands import Reading
+from helper_functions.check_data.report import make_report, to_text
+from helper_functions.check_data.rows import check_rows, check_spelling, check_splits, read_rows
+from helper_functions.data.bands import ImageFormat
+from helper_functions.data.flags import InputSettings, make_image_format
 from helper_functions.data.images import DEFAULT
+from helper_functions.data.splits import Sample
 from helper_functions.runtime.errors import UserError
-from helper_functions.runtime.files import make_folder
+from helper_functions.runtime.files import make_folder, write_text
 from helper_functions.runtime.signals import Stopped
 
-DESCRIPTION = """Check a split CSV and its pictures: everything a run would trip over, in one go.
+DESCRIPTION = """Check a split CSV and its images: list everything that would stop or spoil a run.
 
-Exit status: 0 if training can start, 2 if it would fail or its figures would be meaningless.
+Exit status: 0 if training can start, 2 if it would fail or its metrics would be meaningless.
 """
 
 
 def make_parser() -> cli.Parser:
-    """The command line."""
+    """Return the command line."""
     parser = cli.Parser(prog="python -m helper_functions.check_data", description=DESCRIPTION)
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
-    cli.add_reading_flags(parser)
+    cli.add_flags(parser, "options", InputSettings, ("bands", "value_range"))
     parser.add_argument(
         "--classes",
         type=Path,
@@ -55,7 +48,6 @@ def make_parser() -> cli.Parser:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write report.json and classes.png here"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here as well")
     parser.add_argument(
         "--limit",
         type=cli.number(int, 1),
@@ -67,7 +59,7 @@ def make_parser() -> cli.Parser:
         "--workers",
         type=cli.number(int, 1),
         default=os.cpu_count() or 1,
-        help="processes that decode pictures (default: one a processor)",
+        help="processes that decode images (default: one a processor)",
     )
     return parser
 
@@ -79,71 +71,67 @@ def check(
     *,
     limit: int = 20,
     workers: int = 1,
-    reading: Reading = DEFAULT,
-) -> Report:
-    """Check a split CSV and its pictures.
+    image_format: ImageFormat = DEFAULT,
+) -> tuple[dict[str, Any], list[Sample]]:
+    """Check a split CSV and its images; return the report, as JSON types, and the usable rows.
 
-    Args:
-        csv_path: The split CSV.
-        img_dir: The folder that its file names are relative to.
-        classes: A file of the names that labels may have; ``None``: any name.
-        limit: Examples to keep of each kind of finding.
-        workers: Processes that decode pictures.
-        reading: How the run would read them.
+    ``classes`` is a file of the names that labels may have (default: any), ``limit`` the examples
+    to keep of each kind of finding, ``image_format`` how the run would read the images.
 
     Raises:
         UserError: If ``classes`` cannot be read.
     """
-    known = None if classes is None else read_names(classes)
+    # The table
     findings = Findings(limit)
     samples = read_rows(csv_path, findings)
     counts = ClassCounts(samples)
     check_rows(samples, findings)
     check_splits(counts, findings)
-    check_spelling(counts, known, classes, findings)
-    if not img_dir.is_dir():
-        findings.fault(
-            "no-image-folder", f"The image folder {img_dir} does not exist; check --img_dir."
-        )
-        return Report(csv_path, img_dir, samples, counts, Counter(), Counter(), findings)
-    pictures = decode_all(samples, img_dir, workers, reading)
-    check_files(samples, pictures, img_dir, findings)
-    check_contents(samples, pictures, findings)
-    sizes, forms = count_sizes(pictures), count_forms(pictures)
-    return Report(csv_path, img_dir, samples, counts, sizes, forms, findings)
+    check_spelling(counts, classes, findings)
+
+    # The images, each decoded once
+    images = {}
+    if img_dir.is_dir():
+        names = list(dict.fromkeys(sample.filename for sample in samples))
+        paths = [img_dir / name for name in names]
+        decoded = decode_all(paths, min(workers, len(names)), image_format)
+        progress = tqdm(decoded, desc="decoding", total=len(names), disable=None, leave=False)
+        images = dict(zip(names, progress, strict=True))
+        check_files(samples, images, img_dir, findings)
+        check_contents(samples, images, findings)
+    else:
+        sentence = f"The image folder {img_dir} does not exist; check --img_dir."
+        findings.fault("no-image-folder", sentence)
+    origin = {"csv_path": str(csv_path), "img_dir": str(img_dir)}
+    return {**origin, **make_report(samples, counts, images.values(), findings)}, samples
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Raises:
-        UserError: If there is a fault, after the report has been printed and written.
-    """
+    """Run the command line; a fault is a ``UserError`` once the report is printed and written."""
     args = make_parser().parse_args(arguments)
     if args.output:
         make_folder(args.output)
-    report = check(
+    report, samples = check(
         args.csv_path,
         args.img_dir,
         args.classes,
         limit=args.limit,
         workers=args.workers,
-        reading=cli.reading(args.bands, args.value_range),
+        image_format=make_image_format(args.bands, args.value_range),
     )
-    print(to_text(report))
+    print(
+        f"{args.csv_path}: {len(samples):,} usable rows, {len(report['classes']):,} classes; "
+        f"images in {args.img_dir}\n\n{to_text(report)}"
+    )
     if args.output:
-        write_json(args.output / "report.json", report)
-        if report.counts.names:
-            draw_classes(args.output / "classes.png", report.samples, report.counts)
-    if args.json:
-        make_folder(args.json.parent)
-        write_json(args.json, report)
-    faults = report.findings.faults
-    if faults:
-        number = sum(fault.count for fault in faults)
+        write_text(args.output / "report.json", json.dumps(report, indent=2) + "\n")
+        if report["classes"]:
+            draw_classes(args.output / "classes.png", samples)
+    if faults := report["faults"]:
+        count = sum(fault["count"] for fault in faults)
         raise UserError(
-            f"The check of {args.csv_path} found {number:,} fault{'s' * (number > 1)}; mend what "
-            f"the report lists, and check again. The first: {faults[0].examples[0]}"
+            f"The check of {args.csv_path} found {count:,} fault{'s' * (count > 1)}; fix what "
+            f"the report lists, and check again. The first: {faults[0]['examples'][0]}"
         )
 
 

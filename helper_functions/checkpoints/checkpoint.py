@@ -3,11 +3,12 @@
 Content of a file, whatever the task:
 
 * ``format``, ``format_version``, ``versions``: what wrote it;
-* ``settings``: the arguments of ``create_model``; ``model``: the state dict;
-* ``info``: what the task needs to use the model (for classification: class names, image size, mean
-  and std); ``args``: the command line as resolved;
-* ``epoch``, ``step``, ``metrics``: where it stands;
-* ``training``: optimiser, scheduler, scaler, position and random states; in ``last.ckpt`` only.
+* ``architecture``, ``settings``: the arguments of ``models.build``; ``model``: the state dict;
+* ``info``: ``task``, and what using the model needs (class names, image size, mean and std, ...);
+* ``args``: the command line as resolved; ``data_hash``, ``provenance``;
+* ``epoch``, ``step``, ``metrics``: how far the run has come;
+* ``training``: optimizer, scheduler, scaler, state of the loop and of the random generators; in
+  ``last.ckpt`` only.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from torch import nn
 
-from helper_functions.checkpoints.hub_folder import CONFIG, WEIGHTS, read_model_folder
+import models
+from helper_functions.checkpoints.hub_folder import CONFIG, WEIGHTS, read_hub_folder
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_atomically
-from models import VoLUNet, create_model
-from models.inplace_abn import DEFAULT, INPLACE_ABN, to_batch_norm
 from models.legacy import convert_released_checkpoint, is_released_checkpoint
 from models.pretrained import read_state_dict
 
 FORMAT = "volunet"
 FORMAT_VERSION = 1
+
+BEST = "model-highest.ckpt"
+LAST = "last.ckpt"
+LAST_BUT_ONE = "last-1.ckpt"
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Checkpoint:
             raise UserError(f"The checkpoint {self.path} lacks its part {key!r}.") from None
 
     def digest(self) -> str:
-        """A checksum of the file, or of the files of a folder."""
+        """Return a checksum of the file, or of the files of a folder."""
         files = [self.path]
         if self.path.is_dir():
             files = [self.path / CONFIG, self.path / WEIGHTS]
@@ -62,58 +67,30 @@ class Checkpoint:
         return digest.hexdigest()
 
     @property
-    def num_classes(self) -> int:
-        """How many classes the model scores."""
-        count = self["settings"].get("num_classes")
-        if not isinstance(count, int):
-            raise UserError(f"The settings in {self.path} lack a number of classes.")
-        return count
+    def task(self) -> str:
+        """The task that the model was trained for."""
+        task: str = self["info"]["task"]
+        return task
 
-    def model(self) -> VoLUNet:
+    def model(self) -> nn.Module:
         """Build the model that the checkpoint describes, in evaluation mode.
-
-        Always with ordinary batch norm: a model trained with in-place ABN needs no package here.
 
         Raises:
             UserError: If settings and tensors do not belong together.
         """
-        settings, state = self["settings"], self["model"]
-        self._check_head_sizes()
+        architecture = self.content.get("architecture", "volunet")
         try:
-            model = create_model(**{**settings, "norm": DEFAULT})
-            if settings.get("norm") == INPLACE_ABN:
-                state = to_batch_norm(state, model)
-            model.load_state_dict(state)
+            model = models.build_for_inference(architecture, self["settings"], self["model"])
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0] if str(error) else "too little memory"
             raise UserError(
                 f"The checkpoint {self.path} does not describe a usable model: {reason}"
             ) from error
-        return model.eval()
-
-    def _check_head_sizes(self) -> None:
-        """Compare the sizes that the settings give the head with its tensors.
-
-        Before anything of that size is allocated: a damaged file may ask for a billion classes.
-        """
-        settings, state = self["settings"], self["model"]
-        size = settings.get("kan_grid_size", 5) + 2 * settings.get("kan_spline_order", 3) + 1
-        expected = [
-            ("head.weight", 0, self.num_classes),
-            ("head.layers.0.base_weight", 0, self.num_classes),
-            ("head.layers.0.grid", 1, size),
-        ]
-        for name, axis, length in expected:
-            if name in state and state[name].shape[axis : axis + 1] != (length,):
-                raise UserError(
-                    f"The checkpoint {self.path} does not describe a usable model: by its settings "
-                    f"the length of {name} is {length}, but its shape is "
-                    f"{tuple(state[name].shape)}."
-                )
+        return model
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+    """Return the versions of what a result depends on."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -123,7 +100,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _canonical(value: Any) -> Any:
-    """The same plain data as fresh objects with interned strings.
+    """Return the same plain data as fresh objects with interned strings.
 
     Pickle writes an object that it has met before as a reference, so without this the bytes of a
     file would tell whether its parts were computed or loaded.
@@ -176,7 +153,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UserError: If the file is missing, damaged, unsafe, of another program or a newer format.
     """
     if path.is_dir():
-        return Checkpoint(path, read_model_folder(path))
+        return Checkpoint(path, read_hub_folder(path))
     try:
         content = read_state_dict(path)
     except ValueError as error:
@@ -190,11 +167,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path} has checkpoint format {version}; this program reads {FORMAT_VERSION}."
         )
-    return Checkpoint(path, content)
+    return Checkpoint(path, _with_current_names(content))
+
+
+def _with_current_names(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint of version 0.1 under the names of today."""
+    info, training = content.get("info"), content.get("training")
+    if isinstance(info, dict) and info.get("task", "classification") == "classification":
+        info["task"] = "classify"
+    for old, new in (("position", "state"), ("plain_model", "raw_model")):
+        if isinstance(training, dict) and old in training:
+            training[new] = training.pop(old)
+    return content
 
 
 def _read_released(path: Path, content: dict[str, Any]) -> Checkpoint:
-    """A checkpoint of the authors' released program; it carries no class names."""
+    """Return a checkpoint of the authors' released program; it carries no class names."""
     try:
         settings, state = convert_released_checkpoint(content)
     except ValueError as error:
@@ -202,7 +190,7 @@ def _read_released(path: Path, content: dict[str, Any]) -> Checkpoint:
             f"{path} looks like a checkpoint of the released VoLUNet, but {error}."
         ) from error
     info = {
-        "task": "classification",
+        "task": "classify",
         "classes": None,
         "image_size": settings["image_size"],
         "mean": None,
@@ -211,8 +199,8 @@ def _read_released(path: Path, content: dict[str, Any]) -> Checkpoint:
     return Checkpoint(path, {"settings": settings, "model": state, "info": info})
 
 
-def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> VoLUNet:
-    """Load a trained model, ready for evaluation.
+def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> nn.Module:
+    """Return the trained model of any task, ready for evaluation.
 
     Args:
         path: A checkpoint of ``train.py``, or of the authors' released program; or a folder as
@@ -226,7 +214,7 @@ def load_model(path: str | Path, map_location: str | torch.device = "cpu") -> Vo
 
 
 def random_states() -> dict[str, Any]:
-    """States of all random generators, as plain data."""
+    """Return the states of all random generators, as plain data."""
     version, internal, gauss = random.getstate()
     # Libraries may draw from NumPy's global generator, so its state belongs to a run.
     numpy_state: Any = np.random.get_state()  # noqa: NPY002

@@ -1,8 +1,7 @@
-"""Bands and depths: how the raw values of a picture become 8-bit RGB.
+"""Bands and depths: how the raw values of an image become 8-bit RGB.
 
-Satellites and aircraft deliver more than three bands, and more than 8 bits. What is left open by
-such a file, which bands are red, green and blue and which values are black and white, is a
-``Reading``.
+Satellites and aircraft deliver more than three bands, and more than 8 bits. Such a file leaves open
+which bands are red, green and blue and which values are black and white; ``ImageFormat`` tells.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ RGB = "rgb"
 TRUE_COLOUR = (4, 2, 3)
 
 
-class ReadingError(ValueError):
-    """Values that cannot become a picture; the message is a clause without a full stop."""
+class FormatError(ValueError):
+    """Values that cannot become an image; the message is a clause without a full stop."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How pictures are read, for a whole run.
+class ImageFormat:
+    """How the images of a run are read.
 
     Attributes:
         bands: ``"paper"``: the first three, as the released code reads them. ``"rgb"``: the same,
-            but of four bands in a TIFF the fourth, second and third. Or the numbers of three bands,
-            from 1.
-        value_range: The values that become 0 and 255 in pictures of more than 8 bits; what is
+            but of four bands in a TIFF 4, 2 and 3. Or the numbers of three bands, from 1.
+        value_range: The values that become 0 and 255 in images of more than 8 bits; what is
             outside becomes 0 or 255. ``None``: the range of the type.
     """
 
@@ -45,7 +43,7 @@ class Reading:
 
 
 def parse_bands(words: list[str] | None) -> str | tuple[int, int, int]:
-    """The words of ``--bands``: a preset's name or three numbers.
+    """Parse the words of ``--bands``: a preset's name or three numbers.
 
     Raises:
         ValueError: If they are neither.
@@ -63,32 +61,26 @@ def parse_bands(words: list[str] | None) -> str | tuple[int, int, int]:
     )
 
 
-def choose_bands(values: npt.NDArray[Any], reading: Reading) -> npt.NDArray[Any]:
-    """Red, green and blue of a picture.
+def choose_bands(values: npt.NDArray[Any], image_format: ImageFormat) -> npt.NDArray[Any]:
+    """Return red, green and blue of an image, (h, w, bands) -> (h, w, 3).
 
-    Args:
-        values: (h, w, bands). One or two bands are grey, and grey with transparency.
-        reading: Which bands to take.
-
-    Returns:
-        (h, w, 3).
+    One or two bands are gray, and gray with transparency.
 
     Raises:
-        ReadingError: If the picture lacks a band, or ``rgb`` says nothing about so many.
+        FormatError: If the image lacks a band, or ``rgb`` does not cover so many.
     """
-    count = values.shape[2]
-    chosen = reading.numbers
+    count, chosen = values.shape[2], image_format.numbers
     if chosen is None:
-        if reading.bands == RGB and count > 4:
-            raise ReadingError(
-                f"it has {count} bands, and --bands {RGB} knows pictures of up to 4; give the "
+        if image_format.bands == RGB and count > 4:
+            raise FormatError(
+                f"it has {count} bands, and --bands {RGB} knows images of up to 4; give the "
                 f"numbers of three bands"
             )
-        chosen = TRUE_COLOUR if reading.bands == RGB and count == 4 else (1, 2, 3)
+        chosen = TRUE_COLOUR if image_format.bands == RGB and count == 4 else (1, 2, 3)
         if count < 3:
             chosen = (1, 1, 1)
     if max(chosen) > count:
-        raise ReadingError(f"it has {count} band{'s' * (count > 1)}, so there is no {max(chosen)}")
+        raise FormatError(f"it has {count} band{'s' * (count > 1)}, so there is no {max(chosen)}")
     return values[..., [number - 1 for number in chosen]]
 
 
@@ -102,51 +94,36 @@ def to_eight_bits(
 
     Args:
         values: Of any shape.
-        value_range: As in ``Reading``.
+        value_range: As in ``ImageFormat``.
         bits: Depth of unsigned integers, if less than that of their type.
 
     Raises:
-        ReadingError: If the values are complex or not finite, or do not tell their range.
+        FormatError: If the values are complex or not finite, or do not tell their range.
     """
     if values.dtype == np.uint8 and bits in (0, 8):
         return values
     if values.dtype.kind not in "buif":
-        raise ReadingError(f"its values are of the type {values.dtype}")
+        raise FormatError(f"its values are of the type {values.dtype}")
     floating = values.dtype.kind == "f"
     if floating and not np.isfinite(values).all():
-        raise ReadingError("its floating-point values are not all finite")
+        raise FormatError("its floating-point values are not all finite")
     if value_range is not None:
         low, high = value_range
         share = (values.astype(np.float64) - low) / (high - low)
-        scaled: npt.NDArray[np.uint8] = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
-        return scaled
+        return np.asarray(np.rint(np.clip(share, 0, 1) * 255), np.uint8)
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
-    if floating:
-        return _from_floats(values)
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         white = 2 ** (bits or 8 * values.dtype.itemsize) - 1
         levels = (values.astype(np.uint32) * 510 + white) // (2 * white)
         return np.asarray(levels, np.uint8)
-    return _from_integers(values)
-
-
-def _from_integers(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ReadingError(
-            f"its {8 * values.dtype.itemsize}-bit values run from {low} to {high}, outside 0 to "
-            f"65535; say with --value-range which are black and white"
+    low, high, white = values.min().item(), values.max().item(), 255 if floating else 65535
+    if low < 0 or high > white:
+        type_name = "floating-point" if floating else f"{8 * values.dtype.itemsize}-bit"
+        raise FormatError(
+            f"its {type_name} values run from {low:.7g} to {high:.7g}, outside 0 to {white}; give "
+            f"the values of black and white by --value-range"
         )
+    if floating:
+        return np.asarray(np.rint(values * (255 if high <= 1 else 1)), np.uint8)
     return to_eight_bits(values.astype(np.uint16 if high > 255 else np.uint8))
-
-
-def _from_floats(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 255:
-        raise ReadingError(
-            f"its floating-point values run from {low:g} to {high:g}, outside 0 to 255; say with "
-            f"--value-range which are black and white"
-        )
-    scaled: npt.NDArray[np.uint8] = np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
-    return scaled

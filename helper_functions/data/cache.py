@@ -1,8 +1,7 @@
-"""A folder of decoded, resized pictures, so that every picture is decoded once and not every epoch.
+"""Folder of decoded, resized images, so that every image is decoded once and not every epoch.
 
-One file a picture, in two levels of folders. A file is written under another name and then renamed,
-and carries a checksum, without which it is not used. Whatever is wrong with it, the picture is read
-from its source again: a cache may save time, and that is all it may do.
+One file an image, in two levels of folders: uint8 (H, W, 3), then a trailer of four sizes. Entries
+that cannot be used are ignored: a cache may save time, and that is all it may do.
 """
 
 from __future__ import annotations
@@ -16,44 +15,35 @@ import sys
 import tempfile
 from pathlib import Path
 
-import imagecodecs
 import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.data.bands import Reading
+from helper_functions.data.bands import ImageFormat
 from helper_functions.data.images import DEFAULT, read_image
 from helper_functions.data.transforms import Resize
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_atomically
 
-# Part of every key: to be raised when `read_image` reads any picture differently.
-READING = 2
-# Magic, key, checksum of key and pixels; then the pixels, (side, side, 3) uint8.
-HEADER = struct.Struct("<8s32sI")
-MAGIC = b"VoLUNet\n"
+# Part of every key: to be raised when `read_image` reads any image differently, or entries change.
+FORMAT_VERSION = 3
+# Height and width of the entry and of its source. At the end: a file that lost its end lacks it.
+_TRAILER = struct.Struct("<4I")
 # Left free on the disk, as checkpoints have to fit: this much, or this share of it if that is less.
 KEEP_FREE_BYTES = 4 * 2**30
 KEEP_FREE_SHARE = 0.05
 
 
-def open_cache(folder: Path | None) -> PictureCache | None:
-    """The cache of ``--cache-dir``; ``None`` without one.
-
-    Raises:
-        UserError: If the folder cannot be made or written to.
-    """
-    return None if folder is None else PictureCache(folder)
+def open_cache(folder: Path | None) -> ImageCache | None:
+    """Open the cache of ``--cache-dir``; ``None`` without one."""
+    return None if folder is None else ImageCache(folder)
 
 
-class PictureCache:
-    """Reads pictures through a folder; for any number of processes at once.
+class ImageCache:
+    """Reads images through a folder, created if need be; for any number of processes at once.
 
     An entry belongs to the path of its source, the source's size and modification time, and
-    everything that decides its pixels. Of a source that has changed the entry is replaced.
-
-    Args:
-        folder: Where the entries are; created if need be.
+    everything that decides its pixels.
 
     Raises:
         UserError: If the folder cannot be made or written to.
@@ -74,42 +64,44 @@ class PictureCache:
         # Without a lock, which a worker that is killed might hold for ever.
         self._storing = multiprocessing.RawValue("b", True)
 
-    def read(self, path: Path, resize: Resize, reading: Reading = DEFAULT) -> Image.Image:
-        """What ``resize(read_image(path, reading))`` gives, from the cache if it can be had there.
+    def read(
+        self, path: Path, resize: Resize, image_format: ImageFormat = DEFAULT
+    ) -> tuple[Image.Image, tuple[int, int]]:
+        """Return ``resize(read_image(path, image_format))``, and height and width before.
 
         Raises:
             ImageError: As ``read_image`` does.
         """
+        entry = self._entry(path, f"{resize} {image_format}")
+        if entry is not None and (stored := _load(entry)) is not None:
+            return stored
+        image = read_image(path, image_format)
+        size, image = (image.height, image.width), resize(image)
+        if entry is not None and self._storing.value:
+            self._store(entry, image, size)
+        return image, size
+
+    def _entry(self, path: Path, settings: str) -> Path | None:
+        """Return where the entry of a source is; ``None`` for one that `read_image` will refuse."""
         try:
             source = path.stat()
         except (OSError, ValueError):
-            return read_image(path, reading)  # It raises too, and says what is wrong.
-        place = hashlib.sha256(os.fsencode(path.absolute()))
-        place.update(f"\0{READING} Pillow {PIL.__version__} {resize} {reading}".encode())
-        name = place.hexdigest()
-        entry = Path(f"{self.folder}/{name[:2]}/{name[2:4]}/{name[4:]}")
-        place.update(f"\0{source.st_size} {source.st_mtime_ns}".encode())
-        key = place.digest()
-        image = _load(entry, key, resize.side)
-        if image is None:
-            image = resize(read_image(path, reading))
-            if self._storing.value:
-                self._store(entry, key, image)
-        return image
+            return None
+        settings = f"{FORMAT_VERSION} Pillow {PIL.__version__} {settings}"
+        key = f"\0{settings} {source.st_size} {source.st_mtime_ns}".encode()
+        name = hashlib.sha256(os.fsencode(path.absolute()) + key).hexdigest()
+        return Path(f"{self.folder}/{name[:2]}/{name[2:4]}/{name[4:]}")
 
-    def _store(self, entry: Path, key: bytes, image: Image.Image) -> None:
-        """Write an entry; if that fails, say so once and write no more."""
-        pixels = image.tobytes()
-        header = HEADER.pack(MAGIC, key, _checksum(key, pixels))
+    def _store(self, entry: Path, image: Image.Image, size: tuple[int, int]) -> None:
+        """Write an entry; if that fails, report it once and write no more."""
+        content = image.tobytes() + _TRAILER.pack(image.height, image.width, *size)
         try:
             disk = shutil.disk_usage(self.folder)
             if disk.free < min(KEEP_FREE_BYTES, KEEP_FREE_SHARE * disk.total):
-                self._stop("the disk is nearly full, and checkpoints need what is left")
-                return
+                return self._stop("the disk is nearly full, and checkpoints need what is left")
             entry.parent.mkdir(parents=True, exist_ok=True)
-            # Unsynced: after a power failure the checksum tells, and syncing takes longer than
-            # decoding.
-            write_atomically(entry, lambda file: file.write(header + pixels), sync=False)
+            # Unsynced: syncing takes longer than decoding.
+            write_atomically(entry, lambda file: file.write(content), sync=False)
         except OSError as error:
             self._stop(error.strerror or str(error))
 
@@ -117,31 +109,22 @@ class PictureCache:
         if self._storing.value:
             self._storing.value = False
             tqdm.write(
-                f"Note: the cache {self.folder} takes no more pictures ({reason}); the run goes on "
+                f"Note: the cache {self.folder} takes no more images ({reason}); the run goes on "
                 f"with those that it has.",
                 file=sys.stderr,
             )
 
 
-def _load(entry: Path, key: bytes, side: int) -> Image.Image | None:
-    """The picture of an entry; ``None`` if there is none, or it is out of date or damaged."""
-    length = side * side * 3
+def _load(entry: Path) -> tuple[Image.Image, tuple[int, int]] | None:
+    """Read an entry; ``None`` if there is none, or it is damaged."""
     try:
         # Of so small a file a copy takes less time than mapping its pages into memory.
         with entry.open("rb", buffering=0) as file:
-            header, pixels = file.read(HEADER.size), file.read(length + 1)
-    except OSError:
+            content = memoryview(file.read())
+        height, width, *size = _TRAILER.unpack(content[-_TRAILER.size :])
+    except (OSError, struct.error):
         return None
-    if len(pixels) != length:
+    pixels = content[: -_TRAILER.size]
+    if len(pixels) != 3 * height * width or not pixels or 0 in size:
         return None
-    magic, found, checksum = HEADER.unpack(header)
-    if magic != MAGIC or found != key or checksum != _checksum(key, pixels):
-        return None
-    return Image.frombytes("RGB", (side, side), pixels)
-
-
-def _checksum(key: bytes, pixels: bytes) -> int:
-    """CRC-32 of an entry; sure to find any damage within four bytes."""
-    # zlib's, ten times as fast: libdeflate uses the processor's carry-less multiplication.
-    checksum: int = imagecodecs.deflate_crc32(pixels, imagecodecs.deflate_crc32(key))
-    return checksum
+    return Image.frombytes("RGB", (width, height), pixels), (size[0], size[1])

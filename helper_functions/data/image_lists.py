@@ -1,45 +1,33 @@
-"""Which pictures to predict: a folder, a pattern, or a list in a file."""
+"""Which images to predict: a folder, a pattern, or a list in a file."""
 
 from __future__ import annotations
 
-import csv
 import glob
 from pathlib import Path
-from typing import NamedTuple
 
+from helper_functions.data.dataset import Samples
 from helper_functions.data.images import IMAGE_EXTENSIONS, find_images
+from helper_functions.data.tables import read_lines, read_rows
 from helper_functions.runtime.errors import UserError
 
 _LIST_EXTENSIONS = frozenset({".csv", ".txt", ".lst", ".list"})
-_COLUMN = "filename"
 
 
-class Pictures(NamedTuple):
-    """Pictures in the order of the predictions.
-
-    Attributes:
-        names: As the predictions name them.
-        paths: Their files.
-    """
-
-    names: list[str]
-    paths: list[Path]
-
-
-def find_pictures(source: Path) -> Pictures:
-    """The pictures that ``--img_dir`` names.
+def list_images(source: Path) -> Samples:
+    """List the images that ``--img_dir`` names.
 
     Args:
-        source: A folder (every picture below it, named relative to it); a pattern such as
-            ``photos/**/*.jpg`` (``**``: any folders; pictures by extension, sorted, named by their
-            path); or a list, ``.txt`` or ``.csv``: one picture a row, relative to the list's
-            folder, in a CSV the column ``filename`` or else the first one.
+        source: A folder (every image below it, named relative to it); a pattern such as
+            ``photos/**/*.jpg`` (``**``: any folders; images by extension, sorted, named by their
+            path); or a list, ``.txt`` or ``.csv``: one image a row, relative to the list's folder,
+            in a CSV the column ``filename`` or else the first one.
 
     Raises:
-        UserError: If there is nothing of the kind, or no picture in it.
+        UserError: If there is no such folder, match or list, or no image in it.
     """
     if source.is_file() and source.suffix.lower() in _LIST_EXTENSIONS:
-        return _read_list(source)
+        names = _read_list(source)
+        return Samples.from_paths([source.parent / name for name in names], names=names)
     if glob.has_magic(str(source)) and not source.exists():
         paths = sorted(
             path
@@ -47,46 +35,26 @@ def find_pictures(source: Path) -> Pictures:
             if path.suffix.lower() in IMAGE_EXTENSIONS and path.is_file()
         )
         if not paths:
-            raise UserError(f"The pattern {source} matches no picture; check --img_dir.")
-        return Pictures([path.as_posix() for path in paths], paths)
+            raise UserError(f"The pattern {source} matches no image; check --img_dir.")
+        return Samples.from_paths(paths, names=[path.as_posix() for path in paths])
     paths = find_images(source)
-    return Pictures([path.relative_to(source).as_posix() for path in paths], paths)
+    names = [path.relative_to(source).as_posix() for path in paths]
+    return Samples.from_paths(paths, names=names)
 
 
-def _read_list(source: Path) -> Pictures:
-    """The pictures of a list; that each exists is seen when it is opened."""
-    rows = _rows(source)
-    column = 0
-    if source.suffix.lower() == ".csv" and rows:
-        header = [name.strip().lower() for name in rows[0][1]]
-        if _COLUMN in header:
-            column = header.index(_COLUMN)
-            rows = rows[1:]
-    names = []
-    for line, row in rows:
-        if column >= len(row) or not row[column].strip():
-            raise UserError(f"{source}, line {line}: the file name is empty; delete the row.")
-        names.append(row[column].strip())
+def _read_list(source: Path) -> list[str]:
+    """Read the file names of a list; a missing file is noticed when it is opened."""
+    if source.suffix.lower() != ".csv":
+        names = [line for _, line in read_lines(source)]
+    else:
+        rows = list(read_rows(source))
+        header = [name.strip().lower() for name in rows[0][1]] if rows else []
+        column = header.index("filename") if "filename" in header else 0
+        names = []
+        for line, row in rows["filename" in header :]:
+            if column >= len(row) or not row[column].strip():
+                raise UserError(f"{source}, line {line}: the file name is empty; delete the row.")
+            names.append(row[column].strip())
     if not names:
-        raise UserError(f"{source} lists no picture: give one file name a row.")
-    return Pictures(names, [source.parent / name for name in names])
-
-
-def _rows(source: Path) -> list[tuple[int, list[str]]]:
-    """Line number and cells of every row that is not blank; a text file has one cell a row."""
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            if source.suffix.lower() == ".csv":
-                reader = csv.reader(file)
-                rows = [(reader.line_num, row) for row in reader]
-            else:
-                rows = [(number, [line]) for number, line in enumerate(file, start=1)]
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{source} is not UTF-8 text ({error.reason}); save it as UTF-8."
-        ) from error
-    except csv.Error as error:
-        raise UserError(f"{source} is not a valid CSV: {error}.") from error
-    except OSError as error:
-        raise UserError(f"{source} cannot be read: {error.strerror}.") from error
-    return [(line, row) for line, row in rows if any(cell.strip() for cell in row)]
+        raise UserError(f"{source} lists no image: give one file name a row.")
+    return names

@@ -1,6 +1,6 @@
-"""Pixel masks of pictures: 8-bit PNGs of class indices, and the names behind the indices.
+"""Pixel masks of images: 8-bit PNGs of class indices, and the names behind the indices.
 
-A mask folder holds one PNG a picture, of the picture's name and size, grey or with a palette, and
+A mask folder holds one PNG an image, of the image's name and size, gray or with a palette, and
 ``classes.json``: a JSON list of class names, the name of pixel value 0 first. Names that the model
 does not know (``"background"``) mean "no class".
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.data.bands import Reading
+from helper_functions.data.bands import ImageFormat
 from helper_functions.data.images import DEFAULT, ImageError, read_image
 from helper_functions.runtime.errors import UserError
 
@@ -26,11 +26,7 @@ IndexArray = npt.NDArray[np.intp]
 
 
 def _mask_names(path: Path) -> list[str]:
-    """Class names by pixel value.
-
-    Raises:
-        UserError: If the file is missing or no list of names.
-    """
+    """Read the class names by pixel value."""
     advice = "a JSON list of class names, the name of pixel value 0 first"
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
@@ -44,11 +40,7 @@ def _mask_names(path: Path) -> list[str]:
 
 
 class MaskFolder:
-    """The masks of a set of pictures, read as classes of a model.
-
-    Args:
-        folder: Holds the masks and their names.
-        classes: K class names of the model, in the order of its logits.
+    """The masks of a set of images, read as the K classes of a model.
 
     Raises:
         UserError: If the folder or its names are missing, or no name is a class of the model.
@@ -59,10 +51,9 @@ class MaskFolder:
             raise UserError(f"The mask folder {folder} does not exist; check --mask-dir.")
         self.folder = folder
         self.names = _mask_names(folder / NAMES_FILE)
-        position = {name: index for index, name in enumerate(classes)}
-        self.class_of_value = np.array(
-            [position.get(name, len(classes)) for name in self.names], np.intp
-        )
+        index_of = {name: index for index, name in enumerate(classes)}
+        indices = [index_of.get(name, len(classes)) for name in self.names]
+        self.class_of_value = np.array(indices, np.intp)
         if not set(self.names) & set(classes):
             raise UserError(
                 f"None of the {len(self.names)} names in {folder / NAMES_FILE} is a class of the "
@@ -70,66 +61,58 @@ class MaskFolder:
             )
 
     def path(self, filename: str) -> Path:
-        """Mask of a picture; both names are relative to their folders."""
+        """Return the mask file of an image; both names are relative to their folders."""
         return self.folder / PurePath(filename).with_suffix(".png")
 
     def read(self, filename: str) -> IndexArray:
-        """Classes of a picture's pixels, (H, W): 0..K-1, or K for no class of the model.
+        """Read the classes of an image's pixels, (H, W): 0..K-1, or K for no class of the model.
 
         Raises:
             UserError: If the mask is missing, damaged or no 8-bit PNG, or a value has no name.
         """
         path = self.path(filename)
         if not path.is_file():
-            raise UserError(
-                f"The mask {path} of the picture {filename} is missing; add it, or leave out "
-                "--mask-dir."
-            )
+            missing = f"The mask {path} of the image {filename} is missing"
+            raise UserError(f"{missing}; add it, or leave out --mask-dir.")
         try:
             # No other format: lossy ones change the values.
             with Image.open(path, formats=["PNG"]) as image:
                 mode, values = image.mode, np.asarray(image)
         except Exception as error:  # On a damaged file Pillow raises whatever it runs into.
-            raise UserError(
-                f"The mask {path} cannot be read as a PNG ({error}); save it anew."
-            ) from error
+            reason = f"cannot be read as a PNG ({error}); save it again"
+            raise UserError(f"The mask {path} {reason}.") from error
         if mode not in ("L", "P"):
             raise UserError(
                 f"The mask {path} has Pillow's mode {mode}; save the class indices as an 8-bit PNG "
-                "in grey (L) or with a palette (P)."
+                "in gray (L) or with a palette (P)."
             )
         highest = int(values.max())
         if highest >= len(self.names):
             raise UserError(
                 f"The mask {path} holds the value {highest}, but {self.folder / NAMES_FILE} names "
                 f"only 0 to {len(self.names) - 1}; name it there ('background', if it is none of "
-                "the model's classes) or mend the mask."
+                "the model's classes) or fix the mask."
             )
         classes: IndexArray = self.class_of_value[values]
         return classes
 
     def check(
-        self, filenames: Sequence[str], pictures: Sequence[Path], reading: Reading = DEFAULT
+        self, filenames: Sequence[str], images: Sequence[Path], image_format: ImageFormat = DEFAULT
     ) -> None:
-        """Read every mask and picture, so that what is wrong is known before a model runs.
-
-        Args:
-            filenames: N names of pictures.
-            pictures: Their N files.
-            reading: How they are read.
+        """Read every mask and its image, so that what is wrong is known before a model runs.
 
         Raises:
-            UserError: As ``read``, or if a picture cannot be read or its mask differs in size.
+            UserError: As ``read``, or if an image cannot be read or its mask differs in size.
         """
         checked = tqdm(filenames, desc="checking masks", disable=None, leave=False)
-        for filename, picture in zip(checked, pictures, strict=True):
+        for filename, path in zip(checked, images, strict=True):
             height, width = self.read(filename).shape
             try:
-                expected = read_image(picture, reading).size
+                expected = read_image(path, image_format).size
             except ImageError as error:
                 raise UserError(str(error)) from error
             if (width, height) != expected:
                 raise UserError(
                     f"The mask {self.path(filename)} has {width} x {height} pixels, but its "
-                    f"picture {picture} has {expected[0]} x {expected[1]}; make them the same size."
+                    f"image {path} has {expected[0]} x {expected[1]}; make them the same size."
                 )

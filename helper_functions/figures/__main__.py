@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helper_functions.cli import Parser, number, run
-from helper_functions.figures import draw_architecture, draw_vdsm
 from helper_functions.figures.region_maps import draw_region_maps
+from helper_functions.figures.vdsm import draw_vdsm
 from helper_functions.results.curves import draw_curves
 from helper_functions.runtime.files import make_folder
 
@@ -24,36 +24,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m helper_functions.figures", description="Draw the figures of the README."
     )
+    for flag, default, help_text in (
+        ("--output", "images", "folder to write to"),
+        ("--log", "runs/demo/train/log.csv", "log of a run, for its curves"),
+        ("--data", "runs/demo/data", "folder of the forest's tiles, for the region maps"),
+    ):
+        parser.add_argument(
+            flag, type=Path, default=Path(default), help=f"{help_text} (default: {default})"
+        )
     parser.add_argument(
-        "--output", type=Path, default=Path("images"), help="folder to write to (default: images)"
-    )
-    parser.add_argument(
-        "--log",
-        type=Path,
-        default=Path("runs/demo/train/log.csv"),
-        help="log of a run, for its curves (default: runs/demo/train/log.csv)",
+        "--checkpoint", type=Path, help="model of a run on these tiles, for its region maps"
     )
     parser.add_argument(
         "--chance", type=number(float, 0, 100), help="mAP of guessing in percent, a base line"
     )
-    parser.add_argument(
-        "--checkpoint", type=Path, help="model of a run on the forest's tiles, for its region maps"
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path("runs/demo/data"),
-        help="folder of these tiles (default: runs/demo/data)",
-    )
     options = parser.parse_args(arguments)
     folder, log = options.output, options.log
     make_folder(folder)
-    draw_architecture(folder / "architecture.svg")
     draw_vdsm(folder / "vdsm.png")
     if options.checkpoint is not None:
         draw_region_maps(options.checkpoint, options.data, folder / "regions.png")
     if log.exists():
-        draw_curves(log, folder / "demo_curve.png", options.chance)
+        draw_curves(log, folder / "demo_curve.png", "mAP", ["loss_per_label"], options.chance)
     else:
         print(f"There is no log {log}, so demo_curve.png was left out; make demo writes that log.")
 

@@ -1,132 +1,81 @@
-"""Region maps of a trained model, each below the classes that its picture truly shows."""
+"""Region maps of a trained model, each below the classes that its image truly shows."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import scipy.ndimage
 import torch
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import IndexArray, MaskFolder
 from helper_functions.data.splits import read_split_table
 from helper_functions.data.transforms import EvalTransform
-from helper_functions.figures.vdsm import outlines
-from helper_functions.results.overlays import mark_places
-from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
+from helper_functions.results.overlays import color, draw_labels, draw_texts
+from helper_functions.results.style import INK, MUTED, PAPER, tint, write_png
 from helper_functions.runtime.errors import UserError
-from helper_functions.tasks.classify.region_maps import RegionMap, find_region_maps
+from helper_functions.tasks.classify.region_maps import RegionMap, region_maps, region_predictions
+from models import VoLUNet
 
 COLUMNS = 4
-LABELS = 3  # classes that a picture shows at least
-_STRENGTH = 0.42  # of a class's colour
-_LEAST = 0.02  # share of a picture that a class needs to be named
-
-Pixels = npt.NDArray[np.uint8]
+LABELS = 3  # classes that an image shows at least
+_SIDE = 640  # of an image of a panel, in pixels
+_LEAST = 0.02  # share of an image that a class needs to be named
 
 
-def choose_pictures(data: Path) -> list[str]:
-    """The first validation pictures that show several classes.
-
-    Args:
-        data: Folder of ``helper_functions.forest``.
+def choose_images(data: Path) -> list[str]:
+    """Return the first validation images in a folder of the forest that show several classes.
 
     Raises:
-        UserError: If the folder's CSV cannot be read or there is no such picture.
+        UserError: If the folder's CSV cannot be read or there is no such image.
     """
     table = read_split_table(data / "splits.csv")
     chosen = [row.filename for row in table.split("val") if len(row.labels) >= LABELS][:COLUMNS]
     if not chosen:
         raise UserError(
-            f"No validation picture in {table.path} has {LABELS} labels; give the folder of "
+            f"No validation image in {table.path} has {LABELS} labels; give the folder of "
             "python -m helper_functions.forest."
         )
     return chosen
 
 
-def _colours(mask: IndexArray, found: RegionMap, num_classes: int) -> dict[int, str]:
-    """A colour for every class of a picture, the same in truth and prediction."""
+def _class_colors(mask: IndexArray, region_map: RegionMap, num_classes: int) -> list[str | None]:
+    """Give every class of an image a color, the same in truth and prediction; others have none."""
     area = np.bincount(mask.ravel(), minlength=num_classes + 1)[:num_classes] / mask.size
-    area = area + np.bincount(found.classes, found.cells / found.labels.size, num_classes)
-    palette = list(PALETTE.values())
-    ranked = [int(k) for k in np.argsort(-area, kind="stable") if area[k]]
-    return {k: palette[rank % len(palette)] for rank, k in enumerate(ranked)}
-
-
-def _tinted(picture: Image.Image, classes: IndexArray, colours: dict[int, str]) -> Pixels:
-    """A picture whose pixels carry the colours of their classes; others stay as they are."""
-    pixels = np.asarray(picture, np.float32).copy()
-    rows = np.arange(picture.height) * classes.shape[0] // picture.height
-    columns = np.arange(picture.width) * classes.shape[1] // picture.width
-    spread = classes[rows[:, None], columns]
-    for k, colour in colours.items():
-        fill = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)], np.float32)
-        inside = spread == k
-        pixels[inside] = (1 - _STRENGTH) * pixels[inside] + _STRENGTH * fill
-    return pixels.round().astype(np.uint8)
-
-
-def _panel(axes: Any, pixels: Pixels, cells: tuple[int, int]) -> None:
-    """Fill a panel, whose units are cells, with a picture."""
-    rows, columns = cells
-    axes.imshow(pixels, extent=(0, columns, rows, 0), interpolation="antialiased")
-    axes.set(xlim=(0, columns), ylim=(rows, 0), xticks=[], yticks=[])
-    axes.spines[:].set_color(tint(INK, 0.3))
-
-
-def _largest_part(inside: npt.NDArray[np.bool_]) -> IndexArray:
-    """1 in the largest connected part of some pixels, else 0."""
-    parts, _ = scipy.ndimage.label(inside)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    largest: IndexArray = (parts == sizes.argmax()).astype(np.intp)
-    return largest
-
-
-def _write(axes: Any, place: tuple[float, float], text: str, size: float) -> None:
-    """Text that can be read on any ground."""
-    stroke = [withStroke(linewidth=2.6, foreground=INK)]
-    style = {"ha": "center", "va": "center", "color": PAPER, "fontweight": "bold"}
-    axes.text(*place, text, fontsize=size, path_effects=stroke, **style)
+    shares = region_map.cells / region_map.labels.size
+    area = area + np.bincount(region_map.classes, shares, num_classes)
+    rank = np.argsort(np.argsort(-area, kind="stable"), kind="stable").tolist()
+    return [color(rank[k]) if area[k] else None for k in range(num_classes)]
 
 
 def _draw_truth(
-    axes: Any, picture: Image.Image, mask: IndexArray, colours: dict[int, str], names: list[str]
-) -> None:
-    """The classes of the pixels, each named where it is at home."""
-    _panel(axes, _tinted(picture, mask, colours), (mask.shape[0], mask.shape[1]))
-    for k in colours:
-        if np.count_nonzero(mask == k) > _LEAST * mask.size:
-            _write(axes, mark_places(_largest_part(mask == k), 1)[0], names[k], 9.5)
+    image: Image.Image, mask: IndexArray, colors: list[str | None], names: list[str]
+) -> Image.Image:
+    """Draw the classes of the pixels, each named in its largest part."""
+    area = np.bincount(mask.ravel(), minlength=len(names) + 1)
+    texts = [name if area[k] > _LEAST * mask.size else "" for k, name in enumerate(names)]
+    drawn = draw_labels(image, mask, colors, outlines=False)
+    draw_texts(drawn, mask, texts, _SIDE / 24, largest=True)
+    return drawn
 
 
 def _draw_prediction(
-    axes: Any, picture: Image.Image, found: RegionMap, colours: dict[int, str], names: list[str]
-) -> None:
-    """The regions, each with its class and score."""
-    rows, columns = found.labels.shape
-    _panel(axes, _tinted(picture, found.classes[found.labels], colours), (rows, columns))
-    for colour, width in ((INK, 3.2), (PAPER, 1.4)):
-        lines = LineCollection(
-            outlines(found.labels), colors=colour, linewidths=width, capstyle="round"
-        )
-        axes.add_collection(lines)
-    for region, (k, score) in enumerate(zip(found.classes, found.scores, strict=True)):
-        for place in mark_places(found.labels, region):
-            _write(axes, place, f"{names[k]}\n{score:.2f}", 8)
+    image: Image.Image, region_map: RegionMap, colors: list[str | None], names: list[str]
+) -> Image.Image:
+    """Draw the regions, each with its class and score."""
+    classes = region_map.classes.tolist()
+    drawn = draw_labels(image, region_map.labels, [colors[k] for k in classes])
+    scored = zip(classes, region_map.scores, strict=True)
+    texts = [f"{names[k]}\n{score:.2f}" for k, score in scored]
+    draw_texts(drawn, region_map.labels, texts, _SIDE / 29)
+    return drawn
 
 
 def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
-    """Write region maps of some validation pictures of the built-in forest.
+    """Write region maps of some validation images of the built-in forest.
 
     Args:
         checkpoint_path: A checkpoint that was trained on them.
@@ -134,32 +83,40 @@ def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
         output: The PNG file.
 
     Raises:
-        UserError: If the checkpoint, a picture or a mask is missing or damaged.
+        UserError: If the checkpoint, an image or a mask is missing or damaged.
     """
+    # The region maps
     checkpoint = read_checkpoint(checkpoint_path)
     info = checkpoint["info"]
-    chosen = choose_pictures(data)
-    masks = MaskFolder(data / "masks", info["classes"])
-    paths = [data / "images" / name for name in chosen]
+    names: list[str] = info["classes"]
+    chosen = choose_images(data)
+    masks = MaskFolder(data / "masks", names)
+    images = [read_image(data / "images" / name) for name in chosen]
     transform = EvalTransform(info["image_size"], info["mean"], info["std"])
-    dataset = ImageDataset(paths, NoTargets(len(paths)), transform)
-    loader = make_loader(dataset, batch_size=COLUMNS, workers=0)
-    maps = find_region_maps(checkpoint.model(), loader, torch.device("cpu"))
+    pixels = torch.stack([transform(image, None)[0] for image in images])
+    model = checkpoint.model()
+    assert isinstance(model, VoLUNet)
+    maps = region_maps(region_predictions(model.score_regions(transform.normalize(pixels))))
+
+    # The figure: truth above, prediction below
     figure = Figure(figsize=(14, 7.75), dpi=100, facecolor=PAPER)
     margins = {"left": 0.012, "right": 0.988, "top": 0.945, "bottom": 0.05}
     panels = figure.subplots(2, len(chosen), squeeze=False, gridspec_kw={**margins, "wspace": 0.05})
-    for column, (name, path, found) in enumerate(zip(chosen, paths, maps, strict=True)):
-        picture, mask = read_image(path), masks.read(name)
-        colours = _colours(mask, found, len(info["classes"]))
-        _draw_truth(panels[0, column], picture, mask, colours, info["classes"])
-        _draw_prediction(panels[1, column], picture, found, colours, info["classes"])
-    heads = (("What is there", 0.955), ("What the regions predict, with the score", 0.487))
-    for head, height in heads:
-        figure.text(0.012, height, head, fontsize=12.5, fontweight="bold", color=INK)
+    for axes, name, image, region_map in zip(panels.T, chosen, images, maps, strict=True):
+        enlarged = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        mask = masks.read(name)
+        colors = _class_colors(mask, region_map, len(names))
+        axes[0].imshow(_draw_truth(enlarged, mask, colors, names))
+        axes[1].imshow(_draw_prediction(enlarged, region_map, colors, names))
+    for panel in panels.flat:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set_color(tint(INK, 0.3))
+    headings = (("What is there", 0.955), ("What the regions predict, with the score", 0.487))
+    for heading, height in headings:
+        figure.text(0.012, height, heading, fontsize=12.5, fontweight="bold", color=INK)
     caption = (
-        f"The first {len(chosen)} validation pictures with {LABELS} labels or more. The model was "
-        "trained with labels of whole pictures, without masks. Colours are those of the classes "
-        "in a picture."
+        f"The first {len(chosen)} validation images with {LABELS} labels or more. The model was "
+        "trained with labels of images, without masks. Colors are those of the classes in an image."
     )
     figure.text(0.012, 0.015, caption, fontsize=10, color=MUTED)
-    write_png(figure, output, colours=256)
+    write_png(figure, output, colors=256)

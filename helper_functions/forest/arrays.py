@@ -1,4 +1,4 @@
-"""Array types, and the random arrays behind textures and colours."""
+"""Array types, and the random arrays behind textures and colors."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def smooth_noise(rng: np.random.Generator, size: int, sigma: float) -> FloatArra
 
 
 def tints(rng: np.random.Generator, count: int, brightness: float, hue: float) -> FloatArray:
-    """Colour factors (count, 3) round 1, with log-spread `brightness` and `hue` per channel."""
+    """Color factors (count, 3) round 1, with log-spread `brightness` and `hue` per channel."""
     logs = rng.normal(0.0, brightness, (count, 1)) + rng.normal(0.0, hue, (count, 3))
     return np.exp(logs).astype(np.float32)

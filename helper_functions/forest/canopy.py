@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,24 +12,16 @@ from helper_functions.forest.arrays import FloatArray, IntArray
 from helper_functions.forest.crowns import Crowns
 from helper_functions.forest.genera import CLASSES, CLEARED, GENERA, Genus
 
-CROWN_REACH = 1.3  # how far from its centre, in crown radii, a crown claims the ground
+CROWN_REACH = 1.3  # how far from its center, in crown radii, a crown claims the ground
 SIZE_GROUPS = 4  # into how many groups of like size a genus's crowns are split for drawing
 
 
-@dataclass(frozen=True)
-class Canopy:
-    """The crowns seen from above, per pixel.
+class Canopy(NamedTuple):
+    """The crowns seen from above, (size, size) each."""
 
-    Attributes:
-        height: (size, size) pixels above the ground; 0 between crowns.
-        owner: (size, size) index of the crown on top or, between crowns, of the nearest one; -1
-            where none is near.
-        rim: (size, size) distance to that crown's centre: 0 at the tip, 1 at the rim.
-    """
-
-    height: FloatArray
-    owner: IntArray
-    rim: FloatArray
+    height: FloatArray  # pixels above the ground; 0 between crowns
+    owner: IntArray  # crown on top or, between crowns, the nearest one; -1 where none is near
+    rim: FloatArray  # distance to that crown's center: 0 at the tip, 1 at the rim
 
 
 def _outline(genus: Genus, angle: FloatArray, turn: FloatArray) -> FloatArray:
@@ -41,23 +33,23 @@ def _outline(genus: Genus, angle: FloatArray, turn: FloatArray) -> FloatArray:
 
 
 def _samples(
-    crowns: Crowns, members: IntArray, genus: Genus, pad: int, width: int
+    crowns: Crowns, members: IntArray, pad: int, width: int
 ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
     """Every pixel that a group of crowns reaches.
 
     Args:
         crowns: all crowns of the tile.
         members: (m,) indices of the group's crowns, all of one genus.
-        genus: how to draw them.
         pad: margin round the tile in pixels, wide enough for every crown.
         width: side of the padded tile in pixels.
 
     Returns:
         Four arrays, one entry a crown and pixel: the crown's index, the pixel's flat index in the
-        padded tile, the distance to the centre in outline radii, and the crown's height there.
+        padded tile, the distance to the center in outline radii, and the crown's height there.
         Beyond the rim the height is minus the distance, so that any crown beats the ground and the
         nearer crown wins the ground.
     """
+    genus = GENERA[CLASSES[crowns.genus[members[0]]]]
     radius = crowns.radius[members, None]
     reach = math.ceil(CROWN_REACH * float(radius.max()))
     side = np.arange(-reach, reach + 1)
@@ -71,21 +63,20 @@ def _samples(
     near = rim < CROWN_REACH
     crown = np.repeat(members, np.count_nonzero(near, axis=1))
     chosen = np.flatnonzero(near)
-    centre = (crowns.y[members, None] + pad) * width + crowns.x[members, None] + pad
-    pixel = (centre + dy * width + dx).take(chosen)
+    center = (crowns.y[members, None] + pad) * width + crowns.x[members, None] + pad
+    pixel = (center + dy * width + dx).take(chosen)
     rim = rim.take(chosen)
     dome = crowns.height[crown] + genus.depth * crowns.radius[crown] * (1 - rim**genus.fullness)
     height = np.where(rim <= 1.0, dome, -rim)
     return crown, pixel, np.asarray(rim), np.asarray(height, dtype=np.float32)
 
 
-def _alike(crowns: Crowns) -> Iterator[tuple[Genus, IntArray]]:
+def _alike(crowns: Crowns) -> Iterator[IntArray]:
     """Groups of crowns of one genus and like size: they share one window of pixels."""
     for index in np.unique(crowns.genus):
         members = np.flatnonzero(crowns.genus == index)
         members = members[np.argsort(crowns.radius[members], kind="stable")]
-        for group in np.array_split(members, min(SIZE_GROUPS, len(members))):
-            yield GENERA[CLASSES[index]], group
+        yield from np.array_split(members, min(SIZE_GROUPS, len(members)))
 
 
 def _padding(crowns: Crowns, size: int) -> int:
@@ -103,32 +94,23 @@ def raise_canopy(crowns: Crowns, size: int) -> Canopy:
     top = np.full(width**2, -np.inf, dtype=np.float32)
     owner = np.full(width**2, -1, dtype=np.int64)
     rims = np.full(width**2, CROWN_REACH, dtype=np.float32)
-    for genus, members in _alike(crowns):
-        crown, pixel, rim, height = _samples(crowns, members, genus, pad, width)
+    for members in _alike(crowns):
+        crown, pixel, rim, height = _samples(crowns, members, pad, width)
         np.maximum.at(top, pixel, height)
         won = np.flatnonzero(height == top[pixel])
         owner[pixel[won]] = crown[won]
         rims[pixel[won]] = rim[won]
     tile = (slice(pad, pad + size), slice(pad, pad + size))
     square = (width, width)
-    return Canopy(
-        height=np.maximum(top.reshape(square)[tile], 0.0),
-        owner=owner.reshape(square)[tile],
-        rim=rims.reshape(square)[tile],
-    )
+    height = np.maximum(top.reshape(square)[tile], 0.0)
+    return Canopy(height, owner.reshape(square)[tile], rims.reshape(square)[tile])
 
 
 def class_map(canopy: Canopy, crowns: Crowns, ground: IntArray) -> IntArray:
-    """Class index of each pixel.
+    """Class index of each pixel, (size, size): of the crown on top or nearest.
 
-    Args:
-        canopy: the crowns seen from above.
-        crowns: all crowns of the tile.
-        ground: (size, size) class of the stand at each pixel, its first genus if it is mixed.
-
-    Returns:
-        (size, size) the class of the crown on top or nearest; the stand's where no crown is near
-        and on all open ground of a clearing.
+    Where no crown is near, and on all open ground of a clearing, it is that of the stand: `ground`
+    (size, size), the first genus of a mixed one.
     """
     nearest = np.append(crowns.genus, -1)[canopy.owner]
     bare = (canopy.owner < 0) | ((canopy.height <= 0.0) & (ground == CLEARED))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,27 +14,16 @@ from helper_functions.forest.stands import Stands
 _STUMP = np.array([176, 156, 124], dtype=np.float32)
 
 
-@dataclass(frozen=True)
-class Crowns:
-    """All crowns of a tile, shrubs of clearings included, one entry a crown.
+class Crowns(NamedTuple):
+    """The n crowns of a tile, shrubs of clearings included; (n,) each."""
 
-    Attributes:
-        x: (n,) whole-pixel centre.
-        y: (n,) whole-pixel centre.
-        genus: (n,) class index.
-        radius: (n,) pixels.
-        height: (n,) pixels from the ground to the crown's rim.
-        turn: (n,) rotation of the outline in radians.
-        colour: (n, 3) sunlit RGB in 0..255.
-    """
-
-    x: IntArray
+    x: IntArray  # whole-pixel center
     y: IntArray
-    genus: IntArray
-    radius: FloatArray
-    height: FloatArray
-    turn: FloatArray
-    colour: FloatArray
+    genus: IntArray  # class index
+    radius: FloatArray  # pixels
+    height: FloatArray  # pixels from the ground to the crown's rim
+    turn: FloatArray  # rotation of the outline in radians
+    color: FloatArray  # (n, 3) sunlit RGB in 0..255
 
 
 def _lattice(rng: np.random.Generator, size: int, spacing: float, jitter: float) -> FloatArray:
@@ -52,7 +41,7 @@ def _lattice(rng: np.random.Generator, size: int, spacing: float, jitter: float)
 
 
 def _plant(rng: np.random.Generator, stands: Stands, stand: int, size: int) -> Crowns:
-    """Place one stand's crowns, those with their centre a little outside the tile included."""
+    """Place one stand's crowns, those with their center a little outside the tile included."""
     pair = [GENERA[CLASSES[index]] for index in stands.genera[stand]]
     share, age = float(stands.proportion[stand]), float(stands.age[stand])
     spacing = age * (share * pair[0].spacing + (1.0 - share) * pair[1].spacing)
@@ -65,10 +54,10 @@ def _plant(rng: np.random.Generator, stands: Stands, stand: int, size: int) -> C
     second = (rng.random(count) >= share).astype(np.int64)
     radius = np.array([genus.closure * genus.spacing / 2.0 for genus in pair])[second]
     height = np.array([genus.height for genus in pair])[second]
-    colour = np.array([genus.colour for genus in pair], dtype=np.float32)[second]
+    color = np.array([genus.color for genus in pair], dtype=np.float32)[second]
     genera = stands.genera[stand][second]
     stump = (genera == CLEARED) & (rng.random(count) < 0.6)
-    colour[stump] = _STUMP
+    color[stump] = _STUMP
     spread = np.where(genera == CLEARED, 0.35, 0.13)
     return Crowns(
         x=np.rint(points[:, 0]).astype(np.int64),
@@ -77,19 +66,11 @@ def _plant(rng: np.random.Generator, stands: Stands, stand: int, size: int) -> C
         radius=(age * radius * np.exp(spread * rng.standard_normal(count))).astype(np.float32),
         height=(age * height * rng.uniform(0.82, 1.18, count)).astype(np.float32),
         turn=rng.uniform(0.0, 2.0 * np.pi, count).astype(np.float32),
-        colour=colour * stands.tint[stand] * tints(rng, count, brightness=0.07, hue=0.025),
+        color=color * stands.tint[stand] * tints(rng, count, brightness=0.07, hue=0.025),
     )
 
 
 def plant_all(rng: np.random.Generator, stands: Stands, size: int) -> Crowns:
     """Place the crowns of every stand."""
     planted = [_plant(rng, stands, stand, size) for stand in range(len(stands.seeds))]
-    return Crowns(
-        x=np.concatenate([crowns.x for crowns in planted]),
-        y=np.concatenate([crowns.y for crowns in planted]),
-        genus=np.concatenate([crowns.genus for crowns in planted]),
-        radius=np.concatenate([crowns.radius for crowns in planted]),
-        height=np.concatenate([crowns.height for crowns in planted]),
-        turn=np.concatenate([crowns.turn for crowns in planted]),
-        colour=np.concatenate([crowns.colour for crowns in planted]),
-    )
+    return Crowns(*map(np.concatenate, zip(*planted, strict=True)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from helper_functions.forest.genera import CLASSES
 from helper_functions.forest.tile import SEED_STREAM, make_tile
+from helper_functions.results.tables import write_table
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_text
 
@@ -30,12 +31,8 @@ def split_tiles(
 
     Args:
         labels: the classes of each tile.
-        val_fraction: share of the tiles in val, between 0 and 1; both parts get a tile where there
-            are two.
+        val_fraction: share of the tiles in val; both parts get a tile where there are two.
         rng: decides between equally good tiles.
-
-    Returns:
-        "train" or "val" for each tile.
     """
     tiles = len(labels)
     names = sorted({name for row in labels for name in row})
@@ -63,7 +60,6 @@ def _tile_name(index: int) -> str:
 
 
 def _check_settings(tiles: int, seed: int, val_fraction: float) -> None:
-    """Refuse numbers no data set can be made from."""
     if not 1 <= tiles <= MAX_TILES:
         raise UserError(f"The number of tiles must be from 1 to {MAX_TILES}, not {tiles}.")
     if seed < 0:
@@ -73,26 +69,18 @@ def _check_settings(tiles: int, seed: int, val_fraction: float) -> None:
 
 
 def _is_complete(folder: Path, settings: dict[str, float]) -> bool:
-    """Whether the folder already holds exactly this data set.
-
-    Raises:
-        UserError: it holds another data set, which would be overwritten.
-    """
+    """Whether the folder holds exactly this data set; another one raises ``UserError``."""
     manifest = folder / "forest.json"
     if not manifest.exists():
         if (folder / "splits.csv").exists():
-            raise UserError(
-                f"The folder {folder} holds a splits.csv but no finished forest; "
-                "choose another folder or delete that file."
-            )
+            holds = f"The folder {folder} holds a splits.csv but no finished forest"
+            raise UserError(f"{holds}; choose another folder or delete that file.")
         return False
     if manifest.read_bytes() != _manifest(settings):
-        raise UserError(
-            f"The folder {folder} holds a forest made with other settings; "
-            "choose another folder or delete it."
-        )
+        holds = f"The folder {folder} holds a forest made with other settings"
+        raise UserError(f"{holds}; choose another folder or delete it.")
     names = [_tile_name(index) for index in range(int(settings["tiles"]))]
-    parts = [folder / kind / name for kind in ("images", "masks") for name in names]
+    parts = [folder / part / name for part in ("images", "masks") for name in names]
     return all(path.exists() for path in [*parts, folder / "crowns.csv", folder / "splits.csv"])
 
 
@@ -100,53 +88,47 @@ def _manifest(settings: dict[str, float]) -> bytes:
     return (json.dumps(settings, indent=2) + "\n").encode()
 
 
-def _name_mask_values(folder: Path) -> None:
-    """List the class of each mask value in masks/classes.json, unless it is there.
+def _write_texts(folder: Path, *, only_missing: bool) -> None:
+    """Write the files that forests of earlier versions lack.
 
-    Forests of earlier versions lack the list; it is the same for all, so it is simply added.
+    ``points.csv`` holds the rows of ``crowns.csv`` under the column names of ``--points-path``.
     """
-    path = folder / "masks" / "classes.json"
-    if not path.exists():
-        write_text(path, json.dumps(CLASSES, indent=2) + "\n")
+    classes, points = folder / "masks" / "classes.json", folder / "points.csv"
+    if not (only_missing and classes.exists()):
+        write_text(classes, json.dumps(CLASSES, indent=2) + "\n")
+    if not (only_missing and points.exists()):
+        _, rows = (folder / "crowns.csv").read_text(encoding="utf-8").split("\n", 1)
+        write_text(points, f"filename,x,y,label\n{rows}")
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def _write_tiles(folder: Path, tiles: int, seed: int) -> tuple[list[list[str]], list[list[str]]]:
-    """Write the images and masks.
-
-    Returns:
-        The labels of each tile, and the rows of crowns.csv.
-    """
+def _write_tiles(folder: Path, tiles: int, seed: int) -> list[tuple[str, ...]]:
+    """Write the images, the masks and crowns.csv; return the labels of each tile."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
-    labels: list[list[str]] = []
-    crowns: list[list[str]] = []
+    labels: list[tuple[str, ...]] = []
+    crowns: dict[str, list[Any]] = {"filename": [], "x": [], "y": [], "class": []}
     for index in tqdm(range(tiles), desc="forest tiles", unit="tile", disable=None):
         tile = make_tile(seed * MAX_TILES + index)
         name = _tile_name(index)
         Image.fromarray(tile.image).save(folder / "images" / name, compress_level=1)
         Image.fromarray(tile.mask).save(folder / "masks" / name, compress_level=1)
-        labels.append(list(tile.labels))
-        crowns += [[name, f"{x:.0f}", f"{y:.0f}", CLASSES[int(c)]] for x, y, c in tile.crowns]
-    return labels, crowns
+        labels.append(tile.labels)
+        x, y, genus = tile.crowns.astype(int).T
+        crowns["filename"] += [name] * len(x)
+        crowns["x"] += x.tolist()
+        crowns["y"] += y.tolist()
+        crowns["class"] += [CLASSES[index] for index in genus]
+    write_table(folder / "crowns.csv", crowns)
+    return labels
 
 
 def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float = 0.25) -> None:
     """Write a data set of forest tiles, unless the folder already holds this very one.
 
     The folder gets images/, masks/ (8-bit class indices, and their names in classes.json),
-    crowns.csv (filename,x,y,class), splits.csv (filename,label,split) and, last, forest.json with
-    the settings.
-
-    Args:
-        folder: where to write; made if it is missing.
-        tiles: number of tiles.
-        seed: another seed gives another forest.
-        val_fraction: share of the tiles in the val split.
+    points.csv (filename,x,y,label: one point a crown, its label the genus; pixels, with (0, 0) the
+    center of the top-left one), crowns.csv (the same as filename,x,y,class), splits.csv
+    (filename,label,split) and, last, forest.json with the settings.
 
     Raises:
         UserError: a setting is out of range, the folder holds other data or cannot be written.
@@ -160,17 +142,16 @@ def write_dataset(folder: Path, tiles: int, seed: int = 0, val_fraction: float =
     }
     try:
         if _is_complete(folder, settings):
-            _name_mask_values(folder)
+            _write_texts(folder, only_missing=True)
             return
-        labels, crowns = _write_tiles(folder, tiles, seed)
-        _name_mask_values(folder)
-        splits = split_tiles(labels, val_fraction, np.random.default_rng([seed, SEED_STREAM]))
-        rows = [
-            [_tile_name(index), str(row), split]
-            for index, (row, split) in enumerate(zip(labels, splits, strict=True))
-        ]
-        _write_csv(folder / "crowns.csv", ("filename", "x", "y", "class"), crowns)
-        _write_csv(folder / "splits.csv", ("filename", "label", "split"), rows)
+        labels = _write_tiles(folder, tiles, seed)
+        _write_texts(folder, only_missing=False)
+        splits = {
+            "filename": [_tile_name(index) for index in range(tiles)],
+            "label": [str(list(names)) for names in labels],
+            "split": split_tiles(labels, val_fraction, np.random.default_rng([seed, SEED_STREAM])),
+        }
+        write_table(folder / "splits.csv", splits)
         (folder / "forest.json").write_bytes(_manifest(settings))
     except OSError as error:
         reason = error.strerror or error

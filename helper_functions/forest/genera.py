@@ -2,65 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Genus:
-    """What a genus looks like from above; lengths are pixels of 20 cm.
+class Genus(NamedTuple):
+    """What a genus looks like from above; lengths are pixels of 20 cm."""
 
-    Attributes:
-        colour: sunlit crown colour, RGB in 0..255.
-        spacing: distance between neighbouring crown centres.
-        closure: crown diameter over spacing; above 1 the crowns interlock.
-        height: height of the crown's rim above the ground.
-        depth: height of the tip above the rim, in crown radii.
-        fullness: exponent of the crown's profile: 1 is a cone, 2 a dome, 3 a flat-topped dome.
-        lobes: number of lobes (or branches) round the outline.
-        lobing: depth of the outline's lobes, as a share of the radius.
-        pointed: whether the lobes are pointed (a conifer's star) or round (a broadleaf's clumps).
-        clumps: height of the foliage clumps, in pixels.
-        clump_size: 0 for small clumps, 1 for large ones, mixed in between.
-        leaf: contrast of the finest texture.
-        tip: how much brighter the tip is than the rest of the crown.
-    """
+    color: tuple[float, float, float]  # sunlit crown color, RGB in 0..255
+    spacing: float  # distance between neighboring crown centers
+    closure: float  # crown diameter over spacing; above 1 the crowns interlock
+    height: float  # height of the crown's rim above the ground
+    depth: float  # height of the tip above the rim, in crown radii
+    fullness: float  # exponent of the crown's profile: 1 a cone, 2 a dome, 3 a flat-topped dome
+    lobes: int  # number of lobes (or branches) round the outline
+    lobing: float  # depth of the outline's lobes, as a share of the radius
+    pointed: bool  # whether the lobes are pointed (a conifer's star) or round (a broadleaf's)
+    clumps: float  # height of the foliage clumps, in pixels
+    clump_size: float  # 0 for small clumps, 1 for large ones, mixed in between
+    leaf: float  # contrast of the finest texture
+    tip: float  # how much brighter the tip is than the rest of the crown
 
-    colour: tuple[float, float, float]
-    spacing: float
-    closure: float
-    height: float
-    depth: float
-    fullness: float
-    lobes: int
-    lobing: float
-    pointed: bool
-    clumps: float
-    clump_size: float
-    leaf: float
-    tip: float
-
-
-# How common a genus is among the stands.
-FREQUENCY: dict[str, float] = {
-    "Abies": 0.045,
-    "Acer": 0.055,
-    "Alnus": 0.05,
-    "Betula": 0.06,
-    "Cleared": 0.09,
-    "Fagus": 0.125,
-    "Fraxinus": 0.045,
-    "Larix": 0.06,
-    "Picea": 0.13,
-    "Pinus": 0.16,
-    "Populus": 0.025,
-    "Prunus": 0.022,
-    "Pseudotsuga": 0.055,
-    "Quercus": 0.145,
-    "Tilia": 0.025,
-}
 
 # fmt: off
-# Genera with neighbouring looks, such as Picea and Abies or Quercus and Fagus, differ little on
+# How common a genus is among the stands.
+FREQUENCY: dict[str, float] = {
+    "Abies": .045, "Acer": .055, "Alnus": .05, "Betula": .06, "Cleared": .09, "Fagus": .125,
+    "Fraxinus": .045, "Larix": .06, "Picea": .13, "Pinus": .16, "Populus": .025, "Prunus": .022,
+    "Pseudotsuga": .055, "Quercus": .145, "Tilia": .025,
+}
+
+# Genera with neighboring looks, such as Picea and Abies or Quercus and Fagus, differ little on
 # purpose: that is what makes the classes fine-grained. Columns follow the attributes of Genus.
 GENERA: dict[str, Genus] = {
     "Abies":       Genus((66, 92, 70),   19, 1.20, 26, 1.75, 1.2, 13, .13, True,  .5,  .2, .06, .2),

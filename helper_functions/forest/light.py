@@ -1,9 +1,9 @@
-"""Step four: light and colour the canopy, then photograph it."""
+"""Step four: light and color the canopy, then photograph it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -25,15 +25,8 @@ _SOIL = np.array([142, 122, 94], dtype=np.float32)
 _UNDERSTORY = np.array([66, 70, 46], dtype=np.float32)
 
 
-@dataclass(frozen=True)
-class _Sun:
-    """Direction of the light.
-
-    Attributes:
-        east: share of the light's direction towards the sun along x.
-        south: the same along y, which grows downwards.
-        up: the same upwards.
-    """
+class _Sun(NamedTuple):
+    """Unit vector towards the sun: along x, along y (which grows downwards), upwards."""
 
     east: float
     south: float
@@ -56,13 +49,10 @@ def _shifted(heights: FloatArray, dx: int, dy: int) -> FloatArray:
 
 
 def _sunlit(heights: FloatArray, sun: _Sun) -> FloatArray:
-    """Share (size, size) of direct sun at each pixel: 0 in a cast shadow, 1 in the open.
-
-    The horizon towards the sun is a running maximum along the ray; it is built by doubling its
-    length, 64 pixels in six steps.
-    """
+    """Share (size, size) of direct sun at each pixel: 0 in a cast shadow, 1 in the open."""
     level = math.hypot(sun.east, sun.south)
     drop = sun.up / level  # by how much the ray rises a pixel
+    # A running maximum along the ray, built by doubling its length: 64 pixels in six steps.
     horizon = heights
     for length in (1, 2, 4, 8, 16, 32):
         dx, dy = round(length * sun.east / level), round(length * sun.south / level)
@@ -71,30 +61,24 @@ def _sunlit(heights: FloatArray, sun: _Sun) -> FloatArray:
 
 
 def _facing(heights: FloatArray, sun: _Sun) -> FloatArray:
-    """Light (size, size) a surface takes from the sun: 1 face on, still some on the far side.
-
-    Foliage lets light through, so Lambert's cosine is softened.
-    """
+    """Light (size, size) a surface takes from the sun: Lambert's cosine, softened as by foliage."""
     slope_y, slope_x = (np.clip(slope, -2.2, 2.2) for slope in np.gradient(heights))
     cosine = sun.up - sun.east * slope_x - sun.south * slope_y
     cosine /= np.sqrt(1.0 + slope_x**2 + slope_y**2)
     return np.asarray(np.maximum(0.2 + 0.8 * cosine, 0.0))
 
 
-def _ground_colour(cleared: BoolArray, patches: FloatArray, tufts: FloatArray) -> FloatArray:
-    """Colour of the ground: dark understory, or the grass and soil of a clearing.
+def _ground_color(cleared: BoolArray, patches: FloatArray, tufts: FloatArray) -> FloatArray:
+    """Color of n ground pixels, (3, n): dark understory, or grass and soil of a clearing.
 
     Args:
         cleared: (n,) whether the pixel lies in a clearing.
         patches: (n,) share of grass there, before it is clipped to 0..1.
         tufts: (n,) factor on the brightness.
-
-    Returns:
-        (3, n) RGB, roughly 0..255.
     """
     clearing = _SOIL[:, None] + np.clip(patches, 0.0, 1.0) * (_GRASS - _SOIL)[:, None]
-    colour = np.where(cleared, clearing, _UNDERSTORY[:, None])
-    return np.asarray(colour * tufts, dtype=np.float32)
+    color = np.where(cleared, clearing, _UNDERSTORY[:, None])
+    return np.asarray(color * tufts, dtype=np.float32)
 
 
 def _per_pixel(classes: IntArray, attribute: str) -> FloatArray:
@@ -106,17 +90,10 @@ def _per_pixel(classes: IntArray, attribute: str) -> FloatArray:
 def light_scene(
     rng: np.random.Generator, canopy: Canopy, crowns: Crowns, classes: IntArray, ground: IntArray
 ) -> FloatArray:
-    """Colour the canopy and the ground and light them.
+    """Color the canopy and the ground and light them.
 
-    Args:
-        rng: source of the foliage's texture and of the sun.
-        canopy: the crowns seen from above.
-        crowns: all crowns of the tile.
-        classes: (size, size) class of each pixel.
-        ground: (size, size) class of the stand at each pixel.
-
-    Returns:
-        (3, size, size) radiance, roughly 0..255; numpy is much faster with the channels in front.
+    Classes are those of each pixel, ground those of its stand, (size, size) both; the radiance is
+    (3, size, size), roughly 0..255.
     """
     size = len(classes)
     covered = canopy.height > 0.0
@@ -136,17 +113,13 @@ def light_scene(
     patches = 0.5 + 0.6 * smooth_noise(rng, size, 12.0) + rng.normal(0.0, 0.5)
     tufts = 1.0 + 0.07 * small + 0.05 * large
     gaps = ~covered
-    colour = crowns.colour.T.take(canopy.owner, axis=1)
-    colour[:, gaps] = _ground_colour(ground[gaps] == CLEARED, patches[gaps], tufts[gaps])
-    return np.asarray(colour * light, dtype=np.float32)
+    color = crowns.color.T.take(canopy.owner, axis=1)
+    color[:, gaps] = _ground_color(ground[gaps] == CLEARED, patches[gaps], tufts[gaps])
+    return np.asarray(color * light, dtype=np.float32)
 
 
 def expose(rng: np.random.Generator, radiance: FloatArray) -> ByteArray:
-    """Photograph the (3, size, size) scene: season, exposure, haze, lens blur, sensor noise.
-
-    Returns:
-        (size, size, 3) uint8 RGB.
-    """
+    """Photograph the (3, size, size) scene as uint8 (size, size, 3): haze, blur, sensor noise."""
     tile_tint = tints(rng, 1, brightness=0.10, hue=0.03).reshape(3, 1, 1)
     haze = np.array([0.9, 1.0, 1.15], dtype=np.float32) * np.float32(rng.uniform(4.0, 20.0))
     blur = rng.uniform(0.35, 0.75)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,28 +16,18 @@ STAND_COUNT_WEIGHTS = (0.2, 0.26, 0.22, 0.16, 0.1, 0.06)
 MIXED_STANDS = 0.3  # share of the wooded stands that hold a second genus
 
 _WOODED = np.array([index for index in range(len(CLASSES)) if index != CLEARED])
-_WEIGHTS = np.array([FREQUENCY[name] for name in CLASSES]) / sum(FREQUENCY.values())
+_WEIGHTS = np.array(list(FREQUENCY.values())) / sum(FREQUENCY.values())
 
 
-@dataclass(frozen=True)
-class Stands:
-    """The tile's stands: Voronoi cells of `seeds` in coordinates bent by sine waves.
+class Stands(NamedTuple):
+    """The tile's stands: Voronoi cells of `seeds` in coordinates bent by sine waves."""
 
-    Attributes:
-        seeds: (stands, 2) cell centres (x, y) in pixels.
-        waves: (2, waves, 3) amplitude, wave number and phase of the bend in x and in y.
-        genera: (stands, 2) class indices; both are the same in a pure stand.
-        proportion: (stands,) share of the crowns that are of the first genus.
-        age: (stands,) factor on every length of a crown.
-        tint: (stands, 3) factor on the colour of the crowns.
-    """
-
-    seeds: FloatArray
-    waves: FloatArray
-    genera: IntArray
-    proportion: FloatArray
-    age: FloatArray
-    tint: FloatArray
+    seeds: FloatArray  # (stands, 2) cell centers (x, y) in pixels
+    waves: FloatArray  # (2, waves, 3) amplitude, wave number and phase of the bend in x and in y
+    genera: IntArray  # (stands, 2) class indices; both are the same in a pure stand
+    proportion: FloatArray  # (stands,) share of the crowns that are of the first genus
+    age: FloatArray  # (stands,) factor on every length of a crown
+    tint: FloatArray  # (stands, 3) factor on the color of the crowns
 
     def at(self, x: FloatArray, y: FloatArray) -> IntArray:
         """Index of the stand at each point; x and y broadcast against each other."""

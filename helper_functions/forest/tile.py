@@ -1,8 +1,8 @@
-"""One tile, from its seed to its picture, mask, trees and labels."""
+"""One tile, from its seed to its image, mask, trees and labels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,35 +20,21 @@ MIN_AREA_SHARE = 0.07
 SEED_STREAM = 0x466F72  # keeps these draws apart from other users of the same seed
 
 
-@dataclass(frozen=True)
-class ForestTile:
+class ForestTile(NamedTuple):
     """One tile and everything known about it.
 
-    Attributes:
-        image: (size, size, 3) uint8, RGB.
-        mask: (size, size) uint8, index into CLASSES of the class at each pixel; ground between two
-            crowns belongs to the nearer one.
-        crowns: (n, 3) float32, rows of (x, y, class index) for each tree whose centre is seen from
-            above, in pixels; a clearing's shrubs and stumps are no trees.
-        labels: the classes that cover more than MIN_AREA_SHARE of the tile, sorted.
+    Ground between two crowns belongs to the nearer one. `crowns` holds the trees whose center is
+    seen from above; a clearing's shrubs and stumps are no trees.
     """
 
-    image: ByteArray
-    mask: ByteArray
-    crowns: FloatArray
-    labels: tuple[str, ...]
-
-
-def _labels(mask: ByteArray) -> tuple[str, ...]:
-    """Classes that cover more than MIN_AREA_SHARE of the mask, in the order of CLASSES."""
-    shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
-    return tuple(
-        name for name, share in zip(CLASSES, shares, strict=True) if share > MIN_AREA_SHARE
-    )
+    image: ByteArray  # (size, size, 3) RGB
+    mask: ByteArray  # (size, size) index into CLASSES
+    crowns: FloatArray  # (n, 3) rows of (x, y, class index), in pixels
+    labels: tuple[str, ...]  # the classes that cover more than MIN_AREA_SHARE of the tile, sorted
 
 
 def _visible_trees(crowns: Crowns, mask: ByteArray, canopy: Canopy) -> FloatArray:
-    """Rows (x, y, class index) of the trees that are on top at their own centre."""
+    """Rows (x, y, class index) of the trees that are on top at their own center."""
     size = len(mask)
     within = (crowns.x >= 0) & (crowns.x < size) & (crowns.y >= 0) & (crowns.y < size)
     tree = np.nonzero(within & (crowns.genus != CLEARED))[0]
@@ -58,12 +44,7 @@ def _visible_trees(crowns: Crowns, mask: ByteArray, canopy: Canopy) -> FloatArra
 
 
 def make_tile(seed: int, size: int = TILE_SIZE) -> ForestTile:
-    """Draw one tile; the same seed and size always give the same tile.
-
-    Args:
-        seed: any whole number from 0.
-        size: side of the tile in pixels of 20 cm; crowns keep their size, so a smaller tile shows
-            less forest.
+    """Draw one tile of `size` pixels of 20 cm a side; the same arguments give the same tile.
 
     Raises:
         UserError: the seed is negative or the size is too small.
@@ -81,4 +62,6 @@ def make_tile(seed: int, size: int = TILE_SIZE) -> ForestTile:
     classes = class_map(canopy, crowns, ground)
     image = expose(rng, light_scene(rng, canopy, crowns, classes, ground))
     mask = classes.astype(np.uint8)
-    return ForestTile(image, mask, _visible_trees(crowns, mask, canopy), _labels(mask))
+    shares = np.bincount(mask.ravel(), minlength=len(CLASSES)) / mask.size
+    labels = tuple(CLASSES[index] for index in np.flatnonzero(shares > MIN_AREA_SHARE))
+    return ForestTile(image, mask, _visible_trees(crowns, mask, canopy), labels)

@@ -1,8 +1,8 @@
-"""A trained model in other programs' formats, compared with the original before it is handed over.
+"""A trained model in other programs' formats, compared with the original before it is kept.
 
-Exported is the classification path: pictures (B, 3, S, S), float32 as the model takes them, any
-number at a time, become logits (B, K). Beside the model a JSON file says what it needs to be used:
-class names, size, mean and standard deviation of the pictures.
+Images (B, 3, S, S), float32 as the model takes them, any number at a time, become one tensor (for
+classification logits (B, K)). Beside the model a JSON file holds what is needed to use it: class
+names, size, mean and standard deviation of the images.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from helper_functions.checkpoints.checkpoint import load_model
-from helper_functions.checkpoints.hub_folder import WEIGHTS, write_model_folder
+from helper_functions.checkpoints import load_model
+from helper_functions.checkpoints.hub_folder import WEIGHTS, write_hub_folder
+from helper_functions.data.dataset import Samples
+from helper_functions.data.image_lists import list_images
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
 from helper_functions.runtime.packages import require_packages, versions
-from models import VoLUNet
+from helper_functions.tasks.predictor import Predictor
 
-TOLERANCE = 1e-4  # of the largest logit, or of 1 if that is less
+TOLERANCE = 1e-4  # of the largest output, or of 1 if that is less
 INPUT, OUTPUT = "images", "logits"
-CARD = "model.json"
-_EXAMPLE = 2  # pictures: a batch of one would be taken for a constant
+INFO_FILE = "model.json"
+_EXAMPLE = 2  # images: a batch of one would be taken for a constant
 
-Scorer = Callable[[Tensor], Tensor]
+Model = Callable[[Tensor], Tensor]
 
 
 class Format(NamedTuple):
@@ -43,17 +45,17 @@ class Format(NamedTuple):
     Attributes:
         file: What it is written to.
         packages: Modules that it needs beside this program's own.
-        write: Called with the model, an example (2, 3, S, S), the file and the card.
-        load: Makes the file a function of pictures.
+        write: Called with the model, an example (2, 3, S, S), the file and the info.
+        load: Returns a function of images that runs the file.
     """
 
     file: str
     packages: tuple[str, ...]
-    write: Callable[[VoLUNet, Tensor, Path, dict[str, Any]], None]
-    load: Callable[[Path], Scorer]
+    write: Callable[[nn.Module, Tensor, Path, dict[str, Any]], None]
+    load: Callable[[Path], Model]
 
 
-def _write_onnx(model: VoLUNet, example: Tensor, path: Path, _card: dict[str, Any]) -> None:
+def _write_onnx(model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]) -> None:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -69,40 +71,44 @@ def _write_onnx(model: VoLUNet, example: Tensor, path: Path, _card: dict[str, An
         )
 
 
-def _load_onnx(path: Path) -> Scorer:
+def _load_onnx(path: Path) -> Model:
     runtime = importlib.import_module("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
 
-def _write_torchscript(model: VoLUNet, example: Tensor, path: Path, _card: dict[str, Any]) -> None:
+def _write_torchscript(
+    model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TorchScript is old
         torch.jit.trace(model, example).save(str(path))  # type: ignore[no-untyped-call]
 
 
-def _load_torchscript(path: Path) -> Scorer:
+def _load_torchscript(path: Path) -> Model:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scorer: Scorer = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
-    return scorer
+        exported: Model = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+    return exported
 
 
-def _write_torch_export(model: VoLUNet, example: Tensor, path: Path, _card: dict[str, Any]) -> None:
+def _write_torch_export(
+    model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]
+) -> None:
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
     torch.export.save(program, path)
 
 
-def _load_torch_export(path: Path) -> Scorer:
+def _load_torch_export(path: Path) -> Model:
     return torch.export.load(path).module()
 
 
-def _write_folder(model: VoLUNet, _example: Tensor, path: Path, card: dict[str, Any]) -> None:
-    write_model_folder(path.parent, model, card)
+def _write_folder(model: nn.Module, _example: Tensor, path: Path, info: dict[str, Any]) -> None:
+    write_hub_folder(path.parent, model, info)
 
 
-def _load_folder(path: Path) -> Scorer:
+def _load_folder(path: Path) -> Model:
     return load_model(path.parent)
 
 
@@ -115,19 +121,20 @@ FORMATS = {
 
 
 def export(
-    kind: str, model: VoLUNet, card: dict[str, Any], pictures: Tensor, folder: Path
+    kind: str, model: nn.Module, info: dict[str, Any], images: Tensor, folder: Path
 ) -> tuple[Path, float]:
-    """Write a model in a format, unless what was written scores differently.
+    """Write a model in a format, unless what was written computes something else.
 
     Args:
         kind: One of ``FORMATS``.
-        model: In evaluation mode, on the CPU.
-        card: What the model needs to be used, as plain data: ``classes``, ``image_size``, ...
-        pictures: (N, 3, S, S), N at least 1, to compare the two on: all, and the first alone.
+        model: In evaluation mode, on the CPU; for ``folder`` with ``architecture`` and
+            ``settings``.
+        info: As in a checkpoint.
+        images: (N, 3, S, S), N at least 1, to compare the two on: all, and the first alone.
         folder: Where the files go.
 
     Returns:
-        The file, and the largest difference of a logit.
+        The file, and the largest difference of an output.
 
     Raises:
         UserError: If packages are missing, the format cannot express the model, or the difference
@@ -140,9 +147,9 @@ def export(
     draft = folder / f".export.{os.getpid()}.tmp"
     draft.mkdir(exist_ok=True)
     try:
-        difference = _write_and_compare(kind, model, card, pictures, draft)
+        difference = _write_and_compare(kind, model, info, images, draft)
         if kind != "folder":  # whose configuration holds it all
-            write_text(draft / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+            write_text(draft / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
         for file in draft.iterdir():
             file.replace(folder / file.name)
     finally:
@@ -152,8 +159,31 @@ def export(
     return folder / chosen.file, difference
 
 
+def comparison_images(predictor: Predictor, source: Path | None) -> tuple[Tensor, str]:
+    """Return a few images (N, 3, S, S) to compare an exported model on, and what they are.
+
+    Args:
+        predictor: Reads them as its model needs them.
+        source: Folder, pattern or list; ``None`` takes noise.
+
+    Raises:
+        UserError: If an image cannot be read.
+    """
+    if source is None:
+        size = predictor.task.input.image_size
+        noise = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
+        return noise, "images of random noise (give --img_dir to compare on your own)"
+    names, paths, targets = list_images(source)
+    batches = list(predictor.loader(Samples(names[:8], paths[:8], targets)))
+    failures = [failure for batch in batches for failure in batch.failures]
+    if failures:
+        raise UserError(failures[0])
+    images = torch.cat([batch.to(torch.device("cpu")).images for batch in batches])
+    return images, f"images of {source}"
+
+
 def _reason(error: BaseException) -> str:
-    """What an exporter ran into first, a line."""
+    """Return what an exporter ran into first, one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
@@ -161,33 +191,33 @@ def _reason(error: BaseException) -> str:
 
 
 def _write_and_compare(
-    kind: str, model: VoLUNet, card: dict[str, Any], pictures: Tensor, draft: Path
+    kind: str, model: nn.Module, info: dict[str, Any], images: Tensor, draft: Path
 ) -> float:
-    """Write the model to a folder, read it again and return the largest difference of a logit."""
+    """Write the model, read it again and return the largest difference of an output."""
     chosen = FORMATS[kind]
     path = draft / chosen.file
-    example = torch.rand(_EXAMPLE, *pictures.shape[1:], generator=torch.Generator().manual_seed(0))
-    noise = logging.getLogger("torch.onnx")
-    level = noise.level
-    noise.setLevel(logging.ERROR)
+    example = torch.rand(_EXAMPLE, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         with torch.no_grad():
-            chosen.write(model, example, path, card)
-            expected, scorer = model(pictures), chosen.load(path)
+            chosen.write(model, example, path, info)
+            expected, exported = model(images), chosen.load(path)
             # A batch of another size than the example's is among them: one baked in must show.
-            found = [scorer(pictures), scorer(pictures[:1])]
+            outputs = [exported(images), exported(images[:1])]
     except Exception as error:  # exporters raise whatever they run into
         raise UserError(
             f"The model cannot be written as {kind} by {versions(('torch', *chosen.packages))}: "
             f"{_reason(error)}. Other versions of these packages may do it."
         ) from error
     finally:
-        noise.setLevel(level)
+        log.setLevel(level)
     largest = max(1.0, expected.abs().max().item())
-    difference = max((logits - expected[: len(logits)]).abs().max().item() for logits in found)
+    difference = max((output - expected[: len(output)]).abs().max().item() for output in outputs)
     if not difference <= TOLERANCE * largest:
         raise UserError(
-            f"The {kind} file scores differently from the checkpoint: a logit is off by "
+            f"The {kind} file computes something else than the checkpoint: an output is off by "
             f"{difference:.2g}, where {TOLERANCE * largest:.2g} is allowed. It was not kept; try "
             f"another --export, or other versions of its packages."
         )

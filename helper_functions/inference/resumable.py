@@ -1,8 +1,8 @@
-"""Scores of many pictures, kept in parts as they come, so that an interruption costs little.
+"""Predictions for many images, kept in parts as they come, so that an interruption costs little.
 
 The parts lie in a hidden folder beside the result, with a description of the prediction: a second
-call with the same description goes on after the last part, one with another is refused. The joined
-result does not depend on how often the work was interrupted.
+call with the same description goes on after the last part, one with another is refused. The result
+does not depend on how often the work was interrupted.
 """
 
 from __future__ import annotations
@@ -11,68 +11,58 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from helper_functions.data.dataset import EpochSampler, NoTargets
-from helper_functions.results.tables import write_prediction_parts
+from helper_functions.data.dataset import Samples
+from helper_functions.data.sampler import EpochSampler
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import FolderLock, make_folder, write_atomically, write_text
-from helper_functions.tasks.classify.classification import check_finite, score_batches
+from helper_functions.tasks.base import Predictions
+from helper_functions.tasks.predictor import Predictor
 
 PARTS = ".predictions"  # the hidden folder
 _DESCRIPTION = "description.json"
-_PICTURES_PER_PART = 1024
-
-
-class IndexTargets(NoTargets):
-    """Targets () that are the pictures' own places: they tell which of a batch were readable."""
-
-    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
-        return torch.tensor(index)
+_IMAGES_PER_PART = 1024
 
 
 class Part(NamedTuple):
-    """What is known of some consecutive pictures.
+    """Predictions for some consecutive images.
 
     Attributes:
-        places: int64 (N,), of those that could be read, among all pictures.
-        scores: float32 (N, K).
+        indices: Of the images that could be read.
+        predictions: One entry for each of them in every value.
         failures: A sentence on each of the others.
     """
 
-    places: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
+    indices: list[int]
+    predictions: Predictions
     failures: list[str]
 
 
-def digest_of_pictures(names: Sequence[str], paths: Sequence[Path]) -> str:
-    """A checksum over the pictures' names, sizes and times of modification."""
+def digest_of_images(samples: Samples) -> str:
+    """Return a checksum over the images' names, sizes and times of modification."""
     digest = hashlib.sha256()
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(samples.names, samples.paths, strict=True):
         try:
             status = path.stat()
             state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:  # said when it is opened
+        except OSError:  # reported when it is opened
             state = "missing"
         digest.update(f"{name}\0{state}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-class Prediction:
-    """A prediction under way, on disk.
+class PredictionStore:
+    """The parts of a prediction on disk; iterating gives indices and predictions, in order.
 
     Args:
         output: Where the result will go.
-        description: What the scores depend on, as plain data under names that a person knows.
+        description: What the predictions depend on, as plain data under names for people.
         batch_size: Parts hold whole batches, so that a continued run forms the same ones.
     """
 
@@ -80,19 +70,24 @@ class Prediction:
         self.output = output
         self.folder = output / PARTS
         self.description = json.loads(json.dumps({**description, "batch size": batch_size}))
-        self.pictures_per_part = batch_size * max(1, _PICTURES_PER_PART // batch_size)
+        self.images_per_part = batch_size * max(1, _IMAGES_PER_PART // batch_size)
         self._lock = FolderLock(self.folder)
         self._made_output = not output.exists()
 
-    def __enter__(self) -> Prediction:
+    def __enter__(self) -> Self:
         self._lock.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.__exit__()
 
+    def __iter__(self) -> Iterator[tuple[list[int], Predictions]]:
+        for part in self.parts():
+            if part.indices:
+                yield part.indices, part.predictions
+
     def parts_done(self) -> int:
-        """How many parts an earlier call has left behind.
+        """Return how many parts an earlier call has left behind.
 
         Raises:
             UserError: If they belong to another prediction.
@@ -103,7 +98,7 @@ class Prediction:
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} is damaged; delete {self.folder} to start anew.") from error
+            raise UserError(f"{path} is damaged; delete {self.folder} to start again.") from error
         names = [*self.description, *(name for name in earlier if name not in self.description)]
         changed = [name for name in names if earlier.get(name) != self.description.get(name)]
         if changed:
@@ -117,29 +112,34 @@ class Prediction:
             count += 1
         return count
 
-    def save(self, number: int, part: Part) -> None:
-        """Keep a part; the first one brings the folder and the description."""
-        if number == 0:
+    def save(self, index: int, part: Part) -> None:
+        """Write a part; the first one brings the folder and the description."""
+        if index == 0:
             make_folder(self.folder)
             self._lock.claim()
             write_text(self.folder / _DESCRIPTION, json.dumps(self.description, indent=2) + "\n")
-        failures = np.array(part.failures, dtype=np.str_)
-        write_atomically(
-            self._path(number),
-            lambda file: np.savez(file, places=part.places, scores=part.scores, failures=failures),
-        )
+        arrays: dict[str, Any] = {
+            "indices": np.array(part.indices, np.int64),
+            "failures": np.array(part.failures, np.str_),
+        }
+        for name, values in part.predictions.items():
+            if isinstance(values, list):  # arrays of different shapes
+                arrays |= {f"list/{name}/{k}": value for k, value in enumerate(values)}
+            else:
+                arrays[f"array/{name}"] = values
+        write_atomically(self._path(index), lambda file: np.savez(file, **arrays))
 
     def parts(self) -> Iterator[Part]:
-        """All parts, in order.
+        """Yield all parts, in order.
 
         Raises:
             UserError: If one is damaged.
         """
-        for number in range(self.parts_done()):
-            path = self._path(number)
+        for index in range(self.parts_done()):
+            path = self._path(index)
             try:
                 with np.load(path) as arrays:
-                    part = Part(arrays["places"], arrays["scores"], arrays["failures"].tolist())
+                    part = _unpacked(arrays)
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise UserError(
                     f"{path} is damaged; delete it and give the command again."
@@ -154,121 +154,81 @@ class Prediction:
         if self._made_output and self.output.is_dir() and not any(self.output.iterdir()):
             self.output.rmdir()
 
-    def _path(self, number: int) -> Path:
-        return self.folder / f"part-{number:06d}.npz"
+    def _path(self, index: int) -> Path:
+        return self.folder / f"part-{index:06d}.npz"
 
 
-def score_remaining(
-    prediction: Prediction,
-    model: nn.Module,
-    loader: DataLoader[Any],
-    device: torch.device,
-    amp: torch.dtype | None = None,
-    *,
-    skip_bad: bool = False,
-) -> None:
-    """Score the pictures that no part holds yet, part by part.
+def _unpacked(arrays: Any) -> Part:
+    """Return the part of a file."""
+    predictions: Predictions = {}
+    for key in arrays.files:
+        form, _, rest = key.partition("/")
+        if form == "array":
+            predictions[rest] = arrays[key]
+        elif form == "list":
+            values = predictions.setdefault(rest.rpartition("/")[0], [])
+            assert isinstance(values, list)
+            values.append(arrays[key])
+    return Part(arrays["indices"].tolist(), predictions, arrays["failures"].tolist())
+
+
+def predict_remaining(
+    store: PredictionStore, predictor: Predictor, samples: Samples, *, skip_bad: bool = False
+) -> list[str]:
+    """Predict the images that no part holds yet, part by part.
 
     Args:
-        prediction: Where the parts go.
-        model: On the device.
-        loader: Of ``make_loader`` over all pictures, not shuffled, with ``IndexTargets``.
-        device: Where batches go.
-        amp: Autocast type or ``None``.
-        skip_bad: Leave out pictures that cannot be read.
+        store: Where the parts go.
+        predictor: Predicts.
+        samples: All images.
+        skip_bad: Leave out images that cannot be read.
+
+    Returns:
+        A sentence on each image that was left out.
 
     Raises:
-        UserError: If a picture cannot be read and may not be left out.
-        TrainingFailed: If a score is not finite.
+        UserError: If an image cannot be read and may not be left out, or none can be read; then
+            nothing is left behind.
+        TrainingFailed: If a prediction is not finite.
     """
-    assert isinstance(loader.sampler, EpochSampler)
-    total = loader.sampler.length
-    number = prediction.parts_done()
-    start = min(number * prediction.pictures_per_part, total)
+    index, total = store.parts_done(), len(samples.paths)
+    start = min(index * store.images_per_part, total)
     if start:
-        print(f"Continuing: {start} of {total} images have been scored before.")
+        print(f"Continuing: {start} of {total} images have been predicted before.")
+    loader = predictor.loader(samples)
+    assert isinstance(loader.sampler, EpochSampler)
     loader.sampler.set_position(0, start)
-    places: list[npt.NDArray[np.int64]] = []
-    scores: list[npt.NDArray[np.float32]] = []
-    failures: list[str] = []
+    part: tuple[list[int], list[Predictions], list[str]] = [], [], []
     with tqdm(desc="predicting", total=total, initial=start, disable=None, leave=False) as bar:
         done = start
-        for batch, batch_scores in score_batches(model, loader, device, amp):
+        for batch, predictions in predictor.batches(loader):
             if batch.failures and not skip_bad:
                 raise UserError(batch.failures[0])
-            failures += batch.failures
-            if batch.files:
-                check_finite(batch_scores)
-                places.append(batch.targets.numpy())
-                scores.append(batch_scores)
-            seen = len(batch.files) + len(batch.failures)
-            done += seen
-            bar.update(seen)
-            if done == total or (done - start) % prediction.pictures_per_part == 0:
-                prediction.save(number, _joined(places, scores, failures))
-                number += 1
-                places, scores, failures = [], [], []
+            indices, batches, sentences = part
+            indices += batch.indices
+            batches += [predictions] if predictions else []
+            sentences += batch.failures
+            read = len(batch.files) + len(batch.failures)
+            done += read
+            bar.update(read)
+            if done == total or (done - start) % store.images_per_part == 0:
+                store.save(index, Part(indices, join_predictions(batches), sentences))
+                index += 1
+                part = [], [], []
+    failures = [failure for part in store.parts() for failure in part.failures]
+    if len(failures) == total:
+        store.discard()
+        raise UserError(f"None of the {total} images can be read. {failures[0]}")
+    return failures
 
 
-def _joined(
-    places: list[npt.NDArray[np.int64]], scores: list[npt.NDArray[np.float32]], failures: list[str]
-) -> Part:
-    """The batches of a part as one; without any readable picture its scores are (0, 0)."""
-    if not places:
-        return Part(np.empty(0, np.int64), np.empty((0, 0), np.float32), failures)
-    return Part(np.concatenate(places), np.concatenate(scores), failures)
-
-
-class Result(NamedTuple):
-    """What a finished prediction has to tell.
-
-    Attributes:
-        scored: How many pictures.
-        failures: A sentence on each of the others.
-        first: Names and scores (n, K) of the first pictures that were scored.
-    """
-
-    scored: int
-    failures: list[str]
-    first: tuple[list[str], npt.NDArray[np.float32]]
-
-
-def finish(
-    prediction: Prediction,
-    names: Sequence[str],
-    classes: Sequence[str],
-    path: Path,
-    scale: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
-) -> Result:
-    """Join the parts to a file and remove them.
-
-    Args:
-        prediction: With all parts.
-        names: Of all pictures.
-        classes: Of the scores.
-        path: See ``write_prediction_parts``.
-        scale: Turns the scores of the model into those of the result.
-
-    Raises:
-        UserError: If no picture could be read; nothing is then left behind.
-    """
-    failures: list[str] = []
-    first: tuple[list[str], npt.NDArray[np.float32]] | None = None
-    for part in prediction.parts():
-        failures += part.failures
-        if first is None and len(part.places):
-            first = [names[place] for place in part.places], scale(part.scores)
-    if first is None:
-        prediction.discard()
-        raise UserError(f"None of the {len(names)} pictures can be read. {failures[0]}")
-    write_prediction_parts(
-        path,
-        classes,
-        (
-            ([names[place] for place in part.places], scale(part.scores))
-            for part in prediction.parts()
-            if len(part.places)
-        ),
-    )
-    prediction.discard()
-    return Result(len(names) - len(failures), failures, first)
+def join_predictions(batches: Sequence[Predictions]) -> Predictions:
+    """Return the predictions of several batches as those of one; of none ``{}``."""
+    if not batches:
+        return {}
+    return {
+        name: [value for batch in batches for value in batch[name]]
+        if isinstance(values, list)
+        else np.concatenate([batch[name] for batch in batches])
+        for name, values in batches[0].items()
+    }

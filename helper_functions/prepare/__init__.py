@@ -4,7 +4,6 @@
 
 Every layout has a module of its own (``treesatai``, ``geolifeclef``, ``fathomnet``,
 ``shiprsimagenet``, ``coco``, ``onehot``) that adds its flags and reads its files through
-``sources``, which hashes what it reads, into the rows of ``rows``. ``cutting`` cuts a validation
-split where none is published, ``outputs`` writes CSV and manifest. ``download`` fetches FathomNet's
-single pictures, ``archives`` looks at what has been downloaded by hand.
+``sources``, which hashes them, into the rows of ``rows``. ``cutting`` cuts a validation split where
+none is published, ``outputs`` writes CSV and manifest, ``download`` fetches FathomNet's images.
 """

@@ -7,42 +7,23 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 from helper_functions import cli
-from helper_functions.prepare import (
-    coco,
-    fathomnet,
-    geolifeclef,
-    onehot,
-    shiprsimagenet,
-    treesatai,
-)
+from helper_functions.prepare import outputs
 from helper_functions.prepare.cutting import cut_at_random, cut_by_blocks
-from helper_functions.prepare.outputs import (
-    check_target,
-    class_counts,
-    class_notes,
-    manifest_path,
-    to_csv,
-    to_manifest,
-    write_outputs,
-)
-from helper_functions.prepare.rows import Found, check_rows
+from helper_functions.prepare.rows import ConversionResult, check_rows
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.signals import Stopped
-from helper_functions.tasks.classify.presets import PRESETS
 
-LAYOUTS: dict[str, ModuleType] = {
-    "treesatai": treesatai,
-    "geolifeclef": geolifeclef,
-    "fathomnet": fathomnet,
-    "shiprsimagenet": shiprsimagenet,
-    "coco": coco,
-    "onehot": onehot,
+PUBLISHED = ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet")  # as --dataset names them
+LAYOUTS = {
+    name: import_module(f"helper_functions.prepare.{name}")
+    for name in (*PUBLISHED, "coco", "onehot")
 }
 VAL_FRACTION = 0.1
 
@@ -51,119 +32,106 @@ _OURS = (
     "is a re-creation."
 )
 
-# Settings that say how a command ran, not what its result is.
-_NOT_IN_THE_MANIFEST = frozenset(
-    {
-        *("layout", "raw_dir", "out", "dry_run", "overwrite"),
-        *("download", "jobs", "timeout", "retries"),
-    }
+# Settings of how a command ran, not of its result.
+_NOT_IN_THE_MANIFEST = (
+    *("layout", "raw_dir", "out", "dry_run", "overwrite"),
+    *("download", "jobs", "timeout", "retries"),
 )
 
 
 def make_parser() -> cli.Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     parser = cli.Parser(
         prog="python -m helper_functions.prepare",
         description="Turn a data set as it is published into a split CSV and a manifest.",
     )
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
     for name, layout in LAYOUTS.items():
-        one = layouts.add_parser(name, help=layout.HELP, description=layout.__doc__)
-        one.add_argument(
-            "--raw-dir", type=Path, required=True, metavar="DIR", help="the unpacked download"
-        )
-        one.add_argument(
-            "--out", type=Path, required=True, metavar="CSV", help="the split CSV to write"
-        )
+        sub = layouts.add_parser(name, help=layout.HELP, description=layout.__doc__)
+        add = sub.add_argument
+        add("--raw-dir", type=Path, required=True, metavar="DIR", help="the unpacked download")
+        add("--out", type=Path, required=True, metavar="CSV", help="the split CSV to write")
         if layout.CUTS:
-            one.add_argument(
-                "--val-fraction",
-                type=cli.number(float, 0.001, 0.9),
-                help="share of the training pictures that is cut off as validation (default: "
-                + ("the published test list is val)" if name == "treesatai" else "0.1)"),
-            )
-            one.add_argument("--seed", type=int, default=0, help="of the cut (default: 0)")
-        layout.add_flags(one)
-        one.add_argument(
-            "--keep-missing",
-            action="store_true",
-            help="keep rows whose picture is not there, to convert labels before the pictures",
-        )
-        one.add_argument("--dry-run", action="store_true", help="count everything, write nothing")
-        one.add_argument("--overwrite", action="store_true", help="replace other files of --out")
+            default = "the published test list is val" if name == "treesatai" else "0.1"
+            share = f"share of the training images cut off as validation (default: {default})"
+            add("--val-fraction", type=cli.number(float, 0.001, 0.9), help=share)
+            add("--seed", type=int, default=0, help="of the cut (default: 0)")
+        if name not in PUBLISHED:
+            images = "image folder below --raw-dir (default: --raw-dir)"
+            add("--images", default=".", metavar="DIR", help=images)
+        layout.add_flags(sub)
+        missing = "keep rows whose image is not there, to convert labels before the images"
+        add("--keep-missing", action="store_true", help=missing)
+        add("--dry-run", action="store_true", help="count everything, write nothing")
+        add("--overwrite", action="store_true", help="replace other files of --out")
     return parser
 
 
-def _cut(found: Found, options: argparse.Namespace) -> None:
+def _cut(result: ConversionResult, options: argparse.Namespace) -> None:
     """Give every row its split."""
-    if all(row.split for row in found.rows):
+    if all(row.split for row in result.rows):
         if getattr(options, "val_fraction", None) is not None:
-            raise UserError("--val-fraction has no use here: every picture has its split already.")
+            raise UserError("--val-fraction has no use here: every image has its split already.")
         return
-    fraction = VAL_FRACTION if options.val_fraction is None else options.val_fraction
-    options.val_fraction = fraction  # for the manifest
+    if options.val_fraction is None:
+        options.val_fraction = VAL_FRACTION  # for the manifest, too
+    cut = result.rows, options.val_fraction, options.seed
     degrees = getattr(options, "spatial_block", None)
-    if degrees is None:
-        found.rows = cut_at_random(found.rows, fraction, options.seed)
-    else:
-        found.rows = cut_by_blocks(found.rows, fraction, options.seed, degrees)
+    result.rows = cut_at_random(*cut) if degrees is None else cut_by_blocks(*cut, degrees)
 
 
-def convert(options: argparse.Namespace, sources: Sources) -> Found:
-    """Read a raw data set and decide on every picture.
+def convert(options: argparse.Namespace, sources: Sources) -> ConversionResult:
+    """Read a raw data set and decide on every image.
 
     Raises:
         UserError: If it cannot be read, contradicts itself, or leaves nothing to train with.
     """
-    found: Found = LAYOUTS[options.layout].read(options, sources)
-    check_rows(found.rows)
-    listed = len(found.rows)
+    result: ConversionResult = LAYOUTS[options.layout].read(options, sources)
+    check_rows(result.rows)
     if not options.keep_missing:
-        found.drop_missing()
-    if not found.rows:
-        first = (
-            f" ({found.dropped[0].filename}: {found.dropped[0].reason})" if found.dropped else ""
-        )
+        result.skip_missing()
+    if not result.rows:
+        first = "".join(f" ({name}: {reason})" for name, reason in result.skipped[:1])
         raise UserError(
-            f"None of the {max(listed, len(found.dropped)):,} pictures can be used{first}; look "
-            f"for them in {found.images}, or give --keep-missing to convert the labels alone."
+            f"None of the {len(result.skipped):,} images can be used{first}; put them into "
+            f"{result.images}, or give --keep-missing to convert the labels alone."
         )
-    _cut(found, options)
+    _cut(result, options)
     for split in ("train", "val"):
-        if all(row.split != split for row in found.rows):
-            raise UserError(f"No picture is left for the split {split}.")
-    if not any(row.labels for row in found.rows):
-        raise UserError("No picture has a label.")
-    if options.layout in PRESETS:
-        found.notes.append(_OURS)
-    found.notes += class_notes(class_counts(found.rows))
-    return found
+        if all(row.split != split for row in result.rows):
+            raise UserError(f"No image is left for the split {split}.")
+    if not any(row.labels for row in result.rows):
+        raise UserError("No image has a label.")
+    if options.layout in PUBLISHED:
+        result.notes.append(_OURS)
+    result.notes += outputs.class_notes(outputs.class_counts(result.rows))
+    return result
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    settings = cli.plain_settings(options)
+    """Return the settings that the result depends on."""
     unused = set(_NOT_IN_THE_MANIFEST)
-    if settings.get("val_fraction") is None:  # then nothing has been cut
+    if getattr(options, "val_fraction", None) is None:  # Then nothing has been cut.
         unused |= {"val_fraction", "seed"}
+    settings = cli.plain_settings(options)
     return {name: settings[name] for name in sorted(set(settings) - unused)}
 
 
-def _summary(found: Found) -> str:
-    splits = Counter(row.split for row in found.rows)
+def _summary(result: ConversionResult) -> str:
+    splits = Counter(row.split for row in result.rows)
     counts = ", ".join(f"{number:,} {split}" for split, number in sorted(splits.items()))
-    classes = len(class_counts(found.rows))
-    labels = sum(len(row.labels) for row in found.rows) / len(found.rows)
-    pictures = f"{len(found.rows):,} pictures ({counts})"
-    lines = [f"{pictures}, {classes:,} classes, {labels:.2f} labels a picture"]
-    for reason, number in Counter(dropped.reason for dropped in found.dropped).items():
-        lines.append(f"{number:,} left out: {reason}")
-    lines += [f"Note: {note}" for note in found.notes]
+    images, classes = len(result.rows), len(outputs.class_counts(result.rows))
+    labels = sum(len(row.labels) for row in result.rows) / images
+    lines = [f"{images:,} images ({counts}), {classes:,} classes, {labels:.2f} labels an image"]
+    reasons = Counter(reason for _, reason in result.skipped)
+    lines += [f"{number:,} left out: {reason}" for reason, number in reasons.items()]
+    lines += [f"Note: {note}" for note in result.notes]
     return "\n".join(lines)
 
 
-def _next_commands(options: argparse.Namespace, found: Found) -> str:
-    data = f"--csv_path {shlex.quote(str(options.out))} --img_dir {shlex.quote(str(found.images))}"
-    preset = f" --dataset {options.layout}" if options.layout in PRESETS else ""
+def _next_commands(options: argparse.Namespace, result: ConversionResult) -> str:
+    data = f"--csv_path {shlex.quote(str(options.out))} --img_dir {shlex.quote(str(result.images))}"
+    preset = f" --dataset {options.layout}" if options.layout in PUBLISHED else ""
     bands = f" --bands {options.bands}" if "bands" in options else ""
     return (
         f"Check it:  python -m helper_functions.check_data {data}\n"
@@ -172,28 +140,24 @@ def _next_commands(options: argparse.Namespace, found: Found) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
-
-    Raises:
-        UserError: If the data cannot be converted; nothing has been written then.
-    """
+    """Run the command line; on a ``UserError`` nothing has been written."""
     options = make_parser().parse_args(arguments)
-    check_target(options.out)
+    outputs.check_target(options.out)
     sources = Sources(options.raw_dir)
-    found = convert(options, sources)
-    target = manifest_path(options.out)
+    result = convert(options, sources)
+    target = outputs.manifest_path(options.out)
     for path in (options.out, target):
         if sources.has_read(path):
             raise UserError(f"{path} is a file of the raw data set; choose another --out.")
-    table = to_csv(found.rows)
-    manifest = to_manifest(options.layout, _settings(options), sources.read, found, table)
-    print(_summary(found))
+    table = outputs.to_csv(result.rows)
+    manifest = outputs.to_manifest(options.layout, _settings(options), sources.read, result, table)
+    print(_summary(result))
     if options.dry_run:
         print(f"Nothing is written (--dry-run); {options.out} and {target} would be.")
         return
-    written = write_outputs(options.out, table, manifest, overwrite=options.overwrite)
+    written = outputs.write_outputs(options.out, table, manifest, overwrite=options.overwrite)
     print(f"{options.out} and {target} {'are written' if written else 'are up to date'}.")
-    print(_next_commands(options, found))
+    print(_next_commands(options, result))
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:

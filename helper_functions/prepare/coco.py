@@ -1,4 +1,4 @@
-"""Any COCO annotation file: a picture's labels are the categories of its annotations."""
+"""Any COCO annotation file: an image's labels are the categories of its annotations."""
 
 from __future__ import annotations
 
@@ -6,47 +6,37 @@ import argparse
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from helper_functions.data.splits import SPLITS
 from helper_functions.prepare.cutting import RANDOM
-from helper_functions.prepare.rows import Found, Row, class_name, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
 HELP = "COCO annotation files, one a split or one for all"
 CUTS = True
 
-
-# What makes an annotation file large, and says nothing about which classes a picture shows.
+# What makes an annotation file large, and tells nothing about the classes of an image.
 _UNUSED = ("segmentation", "keypoints", "bbox", "area")
 
 
-@dataclass(frozen=True)
-class CocoImage:
-    """A picture of a COCO file: name, address (empty: none given), class names in class order."""
+class CocoImage(NamedTuple):
+    """An image of a COCO file: name, address (empty: none given), class names in class order."""
 
     filename: str
     url: str
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Coco:
-    """What is used of a COCO file: its class names in the order of their ids, its pictures."""
-
-    classes: tuple[str, ...]
-    images: tuple[CocoImage, ...]
-    annotations: int
-
-
-def _entries(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
+def _entries(content: Any, key: str, path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the objects of a list in a COCO file, each with its name for messages."""
     entries = content.get(key) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path} is no COCO file: it has no list {key!r} of objects.")
-    return entries
+    for number, entry in enumerate(entries, 1):
+        yield entry, f"{path}, entry {number} of {key!r}"
 
 
 def _identifier(entry: Mapping[str, Any], key: str, where: str) -> int | str:
@@ -58,111 +48,89 @@ def _identifier(entry: Mapping[str, Any], key: str, where: str) -> int | str:
     return value
 
 
-def _word(entry: Mapping[str, Any], key: str, where: str) -> str:
+def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str):
         raise UserError(f"{where}: {key!r} is {value!r}, not a text.")
     return value
 
 
-def read_coco(sources: Sources, path: Path, *, labels: bool = True) -> Coco:
-    """Read a COCO file.
+def read_coco(
+    sources: Sources, path: Path, *, labels: bool = True
+) -> tuple[tuple[str, ...], list[CocoImage]]:
+    """Return the class names of a COCO file in the order of their ids, and its images.
 
-    Args:
-        sources: Reads it.
-        path: The file.
-        labels: Whether to read annotations; else no picture has a label.
+    Without ``labels`` no annotation is read.
 
     Raises:
         UserError: If it is no COCO file, or its parts contradict each other.
     """
     content = sources.json(path, without=_UNUSED)
-    classes: dict[int | str, str] = {}
-    for number, entry in enumerate(_entries(content, "categories", path), 1):
-        where = f"{path}, category {number}"
-        name = class_name(_word(entry, "name", where), where)
+    names: dict[int | str, str] = {}
+    for entry, where in _entries(content, "categories", path):
+        name = check_name(_text(entry, "name", where), where)
         key = _identifier(entry, "id", where)
-        if key in classes or name in classes.values():
+        if key in names or name in names.values():
             raise UserError(f"{where}: the id {key!r} or the name {name!r} comes twice.")
-        classes[key] = name
-    order = {key: place for place, key in enumerate(sorted(classes, key=_numbers_first))}
+        names[key] = name
+    # Numbers first, then texts.
+    order = sorted(names, key=lambda key: (isinstance(key, str), key))
+    rank = {key: index for index, key in enumerate(order)}
+
     images: dict[int | str, tuple[str, str]] = {}
-    for number, entry in enumerate(_entries(content, "images", path), 1):
-        where = f"{path}, image {number}"
+    for entry, where in _entries(content, "images", path):
         key = _identifier(entry, "id", where)
         if key in images:
             raise UserError(f"{where}: the id {key!r} comes twice.")
-        name = file_name(_word(entry, "file_name", where), where)
         url = entry.get("coco_url")
+        name = file_name(_text(entry, "file_name", where), where)
         images[key] = name, url if isinstance(url, str) else ""
+
     shown: defaultdict[int | str, set[int | str]] = defaultdict(set)
-    annotations = _entries(content, "annotations", path) if labels else []
-    for number, entry in enumerate(annotations, 1):
-        where = f"{path}, annotation {number}"
+    for entry, where in _entries(content, "annotations", path) if labels else ():
         image, category = (_identifier(entry, key, where) for key in ("image_id", "category_id"))
         if image not in images:
             raise UserError(f"{where}: there is no image {image!r}.")
-        if category not in classes:
+        if category not in names:
             raise UserError(f"{where}: there is no category {category!r}.")
         shown[image].add(category)
-    return Coco(
-        tuple(classes[key] for key in order),
-        tuple(
-            CocoImage(
-                name, url, tuple(classes[c] for c in sorted(shown[key], key=order.__getitem__))
-            )
-            for key, (name, url) in images.items()
-        ),
-        len(annotations),
-    )
-
-
-def _numbers_first(key: int | str) -> tuple[bool, int, str]:
-    return (False, key, "") if isinstance(key, int) else (True, 0, key)
+    result = []
+    for key, (name, url) in images.items():
+        categories = sorted(shown[key], key=rank.__getitem__)
+        result.append(CocoImage(name, url, tuple(names[category] for category in categories)))
+    return tuple(names[key] for key in order), result
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which files there are."""
+    """Add the flag that names the annotation files."""
     parser.add_argument(
         "--json",
         nargs="+",
         metavar="[SPLIT=]FILE",
         help="annotation files below --raw-dir, such as train=annotations/train.json; without a "
-        "split: train, of which validation is cut (default: found by their names)",
-    )
-    parser.add_argument(
-        "--images",
-        default=".",
-        metavar="DIR",
-        help="image folder below --raw-dir (default: --raw-dir)",
+        "split: train, of which validation is cut (default: by the splits in their names)",
     )
 
 
-def _named_files(sources: Sources, options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    for text in options.json:
+def _annotation_files(sources: Sources, named: list[str] | None) -> dict[str, Path]:
+    """Return the annotation file of each split: as ``--json`` says, or by their own names."""
+    pairs = []
+    for text in named or ():
         split, equals, name = text.partition("=")
         if not equals:
             split, name = "train", text
         if split not in SPLITS:
             raise UserError(f"--json {text}: {split!r} is not a split ({', '.join(SPLITS)}).")
-        yield split, sources.find(name, advice="check --json")
+        pairs.append((split, sources.find(name, advice="check --json")))
+    if not named:
+        paths = [*sources.folder.glob("*.json"), *sources.folder.glob("annotations/*.json")]
+        paths = sorted(path for path in paths if not path.name.endswith(".manifest.json"))
+        for path in paths:
+            splits = [split for split in SPLITS if split in path.stem.lower()]
+            if len(splits) != 1 and len(paths) > 1:
+                raise UserError(f"{path} does not say which split it holds; name it by --json.")
+            pairs.append((splits[0] if len(splits) == 1 else "train", path))
 
-
-def _files_by_name(sources: Sources) -> Iterator[tuple[str, Path]]:
-    found = [*sources.folder.glob("*.json"), *sources.folder.glob("annotations/*.json")]
-    found = sorted(path for path in found if not path.name.endswith(".manifest.json"))
-    for path in found:
-        words = [split for split in SPLITS if split in path.stem.lower()]
-        if len(words) == 1:
-            yield words[0], path
-        elif len(found) == 1:
-            yield "train", path
-        else:
-            raise UserError(f"{path} does not say which split it holds; name it by --json.")
-
-
-def _files(sources: Sources, options: argparse.Namespace) -> dict[str, Path]:
-    pairs = list(_named_files(sources, options) if options.json else _files_by_name(sources))
     files = dict(pairs)
     if len(files) < len(pairs):
         names = ", ".join(sources.name(path) for _, path in pairs)
@@ -175,51 +143,37 @@ def _files(sources: Sources, options: argparse.Namespace) -> dict[str, Path]:
     return files
 
 
-class _Below:
-    """Where pictures lie whose annotation file gives the bare name only.
-
-    Args:
-        folder: Walked through when the first picture is not directly there; links to folders are
-            not followed, so loops do no harm.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.by_name: defaultdict[str, list[str]] | None = None
-
-    def locate(self, name: str) -> str:
-        """The name relative to the folder; unchanged where there is no such picture."""
-        if (self.folder / name).is_file():
-            return name
-        if self.by_name is None:
-            self.by_name = defaultdict(list)
-            for parent, _, names in os.walk(self.folder):
-                below = Path(parent).relative_to(self.folder)
-                for each in names:
-                    self.by_name[each].append((below / each).as_posix())
-        found = self.by_name.get(PurePosixPath(name).name, [])
-        if len(found) > 1:
-            raise UserError(
-                f"{self.folder} holds several pictures {name!r} ({found[0]}, {found[1]}); name "
-                f"the image folder by --images."
-            )
-        return found[0] if found else name
+def _find(folder: Path, name: str, below: Mapping[str, list[str]]) -> str:
+    """Return where an image lies whose annotation file may give its bare name only."""
+    if (folder / name).is_file():
+        return name
+    paths = below.get(PurePosixPath(name).name, [name])
+    if len(paths) > 1:
+        raise UserError(
+            f"{folder} holds several images {name!r} ({paths[0]}, {paths[1]}); name the image "
+            f"folder by --images."
+        )
+    return paths[0]
 
 
-def read(options: argparse.Namespace, sources: Sources) -> Found:
+def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     """Read the annotation files.
 
     Raises:
         UserError: If they are not there or contradict each other.
     """
-    files = _files(sources, options)
+    files = _annotation_files(sources, options.json)
     images = sources.folder / file_name(options.images, "--images")
-    found = Found(images, "the categories of the annotations of each picture (COCO)")
-    below = _Below(images)
+    result = ConversionResult(images, "the categories of the annotations of each image (COCO)")
+    below = defaultdict(list)
+    for parent, _, names in os.walk(images):  # Follows no links, so loops do no harm.
+        for name in names:
+            below[name].append((Path(parent) / name).relative_to(images).as_posix())
     for split, path in files.items():
-        decided = None if split == "train" and "val" not in files else split
-        for image in read_coco(sources, path).images:
-            found.rows.append(Row(below.locate(image.filename), image.labels, decided))
+        published = None if split == "train" and "val" not in files else split
+        for image in read_coco(sources, path)[1]:
+            name = _find(images, image.filename, below)
+            result.rows.append(Row(name, image.labels, published))
     if "val" not in files:
-        found.notes.append(RANDOM)
-    return found
+        result.notes.append(RANDOM)
+    return result

@@ -1,4 +1,4 @@
-"""The split CSV and its manifest: built in memory, compared with what is there, written at once."""
+"""The split CSV and its manifest: built in memory, compared with what is there, then written."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 from helper_functions.data.splits import COLUMNS, SPLITS
-from helper_functions.prepare.rows import Found, Row
+from helper_functions.prepare.rows import ConversionResult, Row
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_atomically
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 _NAMED = 5  # classes in a note
 
 
 def manifest_path(out: Path) -> Path:
-    """Where the manifest of a split CSV lies."""
+    """Return where the manifest of a split CSV lies."""
     return out.with_name(f"{out.stem}.manifest.json")
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """The split CSV."""
+    """Return the split CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -35,61 +36,50 @@ def to_csv(rows: Sequence[Row]) -> bytes:
 
 
 def class_counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
-    """Pictures of every class, by name and split."""
-    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    for row in rows:
-        if row.split is not None:
-            counts[row.split].update(row.labels)
-    names = sorted(set().union(*counts.values()))
-    return {name: {split: counts[split][name] for split in SPLITS} for name in names}
+    """Count the images of every class, by name and split."""
+    counts = Counter((name, row.split) for row in rows for name in row.labels)
+    names = sorted({name for name, _ in counts})
+    return {name: {split: counts[name, split] for split in SPLITS} for name in names}
 
 
 def class_notes(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """A warning where classes occur in no training picture."""
+    """Warn of classes that occur in no training image."""
     unseen = [name for name, of_split in counts.items() if not of_split["train"]]
     if not unseen:
         return []
     more = f" and {len(unseen) - _NAMED:,} more" if len(unseen) > _NAMED else ""
-    return [
-        f"{len(unseen):,} class{'es' * (len(unseen) > 1)} occur{'s' * (len(unseen) == 1)} in "
-        f"validation or test only and cannot be learnt: {', '.join(unseen[:_NAMED])}{more}."
-    ]
+    classes = "1 class occurs" if len(unseen) == 1 else f"{len(unseen):,} classes occur"
+    names = ", ".join(unseen[:_NAMED]) + more
+    return [f"{classes} in validation or test only and cannot be learned: {names}."]
 
 
 def to_manifest(
     layout: str,
     options: Mapping[str, Any],
     sources: Sequence[Mapping[str, Any]],
-    found: Found,
+    result: ConversionResult,
     table: bytes,
 ) -> bytes:
-    """The manifest: everything that the split CSV follows from, and what it leaves out.
-
-    It holds no date and no folder of this machine, so that equal input gives equal bytes.
-    """
-    splits = Counter(row.split for row in found.rows)
+    """Return what the split CSV follows from and leaves out: for equal input, equal bytes."""
+    splits = Counter(row.split for row in result.rows)
     content = {
         "manifest_version": MANIFEST_VERSION,
         "layout": layout,
         "split_csv": {"bytes": len(table), "sha256": hashlib.sha256(table).hexdigest()},
-        "sources": list(sources),
-        "label_source": found.label_source,
-        "options": dict(options),
-        "pictures": {split: splits[split] for split in SPLITS},
-        "classes": class_counts(found.rows),
-        "notes": found.notes,
-        "dropped_by_reason": dict(Counter(dropped.reason for dropped in found.dropped)),
-        "dropped": [dropped._asdict() for dropped in found.dropped],
+        "sources": sources,
+        "label_source": result.label_source,
+        "options": options,
+        "images": {split: splits[split] for split in SPLITS},
+        "classes": class_counts(result.rows),
+        "notes": result.notes,
+        "skipped_by_reason": Counter(reason for _, reason in result.skipped),
+        "skipped": [{"filename": name, "reason": reason} for name, reason in result.skipped],
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def check_target(out: Path) -> None:
-    """Make sure that a split CSV can be written, before anything long is done.
-
-    Raises:
-        UserError: If its name is taken by a folder or no name of a CSV.
-    """
+    """Raise ``UserError`` if the name of a split CSV is taken by a folder or is none of a CSV."""
     if out.suffix.lower() != ".csv":
         raise UserError(f"--out {out} should end in .csv, such as splits.csv.")
     for path in (out, manifest_path(out)):
@@ -98,30 +88,24 @@ def check_target(out: Path) -> None:
 
 
 def write_outputs(out: Path, table: bytes, manifest: bytes, *, overwrite: bool) -> bool:
-    """Write both files, the manifest first, unless they are already there.
-
-    Returns:
-        Whether anything had to be written.
+    """Write both files, the manifest first; return whether anything had to be written.
 
     Raises:
         UserError: If there is a file of other content, and ``overwrite`` is not set.
     """
     wanted = {manifest_path(out): manifest, out: table}
-    differing = {path: content for path, content in wanted.items() if _content(path) != content}
-    taken = [path for path in differing if path.exists()]
+    present = {path: _content(path) for path in wanted}
+    differing = [path for path in wanted if present[path] != wanted[path]]
+    taken = [path for path in differing if present[path] is not None]
     if taken and not overwrite:
         raise UserError(
             f"{taken[0]} is there already and differs from what this command would write; choose "
             f"another --out, or give --overwrite."
         )
     make_folder(out.parent)
-    for path, content in differing.items():
-        _write(path, content)
+    for path in differing:
+        write_atomically(path, methodcaller("write", wanted[path]))
     return bool(differing)
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda file: file.write(content))
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What a converter finds: rows for the split CSV, files left out, remarks."""
+"""The result of a converter: rows for the split CSV, images left out, notes."""
 
 from __future__ import annotations
 
@@ -12,111 +12,87 @@ from tqdm import tqdm
 
 from helper_functions.runtime.errors import UserError
 
-MISSING = "the picture is not there"
+MISSING = "the image is not there"
 MAX_NAME = 255  # bytes that file systems allow a name
 MAX_PATH = 1000
 
 
 class Row(NamedTuple):
-    """One picture.
+    """One image: file name below the image folder, classes, split, longitude and latitude.
 
-    Attributes:
-        filename: Relative to the image folder, with slashes.
-        labels: Class names.
-        split: ``None``: training or validation, still to be cut.
-        place: Longitude and latitude in degrees, where they are known.
+    A split of ``None`` is training or validation, still to be cut.
     """
 
     filename: str
     labels: tuple[str, ...]
     split: str | None
-    place: tuple[float, float] | None = None
-
-
-class Dropped(NamedTuple):
-    """A picture that the split CSV leaves out."""
-
-    filename: str
-    reason: str
+    location: tuple[float, float] | None = None
 
 
 @dataclass
-class Found:
-    """All that a converter has read.
+class ConversionResult:
+    """All that a converter has read, in the order of the source.
 
     Attributes:
         images: The folder that the file names are relative to.
         label_source: Where the labels come from, a clause for the manifest.
-        rows: In the order of the source.
-        dropped: What the source names and no row does.
+        rows: Images for the split CSV.
+        skipped: File name and reason of the images that the source names and no row does.
         notes: Sentences that whoever trains on the rows should know.
     """
 
     images: Path
     label_source: str
     rows: list[Row] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def drop_missing(self) -> None:
-        """Move the rows whose picture is not there to ``dropped``."""
-        present = []
-        for row in tqdm(self.rows, desc="looking for pictures", disable=None, leave=False):
+    def skip_missing(self) -> None:
+        """Move the rows whose image is not there to ``skipped``."""
+        rows, self.rows = self.rows, []
+        for row in tqdm(rows, desc="checking images", disable=None, leave=False):
             if (self.images / row.filename).is_file():
-                present.append(row)
+                self.rows.append(row)
             else:
-                self.dropped.append(Dropped(row.filename, MISSING))
-        self.rows = present
+                self.skipped.append((row.filename, MISSING))
 
 
-def file_name(text: str, where: str) -> str:
-    """A file name that stays inside the image folder, and survives the split CSV.
+def check_name(text: str, where: str, what: str = "class name") -> str:
+    """Return a name without outer blanks that survives the split CSV.
 
-    Args:
-        text: As the source has it.
-        where: File and line, for the message.
-
-    Raises:
-        UserError: If it is no such name.
-    """
-    name = text.strip()
-    if not name:
-        raise UserError(f"{where}: the file name is empty.")
-    outside = any(
-        kind(name).is_absolute() or ".." in kind(name).parts
-        for kind in (PurePosixPath, PureWindowsPath)
-    )
-    if outside:
-        raise UserError(
-            f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
-            f"that folder."
-        )
-    _check_text(name, where, "file name")
-    if any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/")) or len(name) > MAX_PATH:
-        raise UserError(f"{where}: the file name {_shown(name)} is too long for a file system.")
-    return name
-
-
-def class_name(text: str, where: str) -> str:
-    """A class name that survives the split CSV.
+    ``where`` (file and line) and ``what`` are for the message.
 
     Raises:
         UserError: If it is empty or cannot be written.
     """
     name = text.strip()
     if not name:
-        raise UserError(f"{where}: a class has an empty name.")
-    _check_text(name, where, "class name")
-    return name
-
-
-def _check_text(name: str, where: str, kind: str) -> None:
+        raise UserError(f"{where}: the {what} is empty.")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: the {kind} {_shown(name)} is not valid Unicode.") from error
+        raise UserError(f"{where}: the {what} {_shown(name)} is not valid Unicode.") from error
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        raise UserError(f"{where}: the {kind} {_shown(name)} holds a control character.")
+        raise UserError(f"{where}: the {what} {_shown(name)} holds a control character.")
+    return name
+
+
+def file_name(text: str, where: str) -> str:
+    """Return a name by ``check_name`` that stays inside the image folder.
+
+    Raises:
+        UserError: If it is no such name.
+    """
+    name = check_name(text, where, "file name")
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    if any(path.is_absolute() or ".." in path.parts for path in paths):
+        raise UserError(
+            f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
+            f"that folder."
+        )
+    if any(len(os.fsencode(part)) > MAX_NAME for part in name.split("/")) or len(name) > MAX_PATH:
+        raise UserError(f"{where}: the file name {_shown(name)} is too long for a file system.")
+    return name
 
 
 def _shown(name: str) -> str:
@@ -124,18 +100,14 @@ def _shown(name: str) -> str:
 
 
 def check_rows(rows: Iterable[Row]) -> None:
-    """Make sure that every picture comes once.
-
-    Raises:
-        UserError: If not.
-    """
+    """Raise ``UserError`` if an image comes twice."""
     splits: dict[str, str | None] = {}
     for row in rows:
         if row.filename in splits:
             earlier = splits[row.filename]
             two = f"{earlier} and {row.split}" if earlier != row.split else f"{row.split} twice"
             raise UserError(
-                f"The picture {row.filename!r} is listed for {two.replace('None', 'the cut')}; "
-                f"a picture has one row, in one split."
+                f"The image {row.filename!r} is listed for {two.replace('None', 'the cut')}; "
+                f"an image has one row, in one split."
             )
         splits[row.filename] = row.split

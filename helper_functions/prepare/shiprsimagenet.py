@@ -9,36 +9,27 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from helper_functions.prepare.archives import count_line
-from helper_functions.prepare.coco import Coco, read_coco
-from helper_functions.prepare.rows import Dropped, Found, Row, file_name
-from helper_functions.prepare.sources import Sources, whole_number
+from helper_functions.prepare.coco import read_coco
+from helper_functions.prepare.rows import ConversionResult, Row, file_name
+from helper_functions.prepare.sources import Sources, parse_integer
 from helper_functions.runtime.errors import UserError
 
 HELP = "ShipRSImageNet, from its VOC files"
 CUTS = False  # train, val and test are published
 
 CLASSES = (2, 4, 25, 50)  # of the levels 0 to 3
-PICTURES, INSTANCES = 3_435, 17_573
+IMAGES, INSTANCES = 3_435, 17_573
 _SPLITS = ("train", "val", "test")
 _VOC, _COCO = "VOC_Format", "COCO_Format"
 _ADVICE = "unpack the download there"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """How fine the classes are."""
-    parser.add_argument(
-        "--level",
-        type=int,
-        choices=range(4),
-        default=3,
-        help="of the classes: 2, 4, 25 or 50 of them, Dock among them each time (default: 3)",
-    )
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="tell what to download, and check what is there",
-    )
+    """Add the flags of the classes and of the download."""
+    levels = "of the classes: 2, 4, 25 or 50 of them, Dock among them each time (default: 3)"
+    parser.add_argument("--level", type=int, choices=range(4), default=3, help=levels)
+    download = "tell what to download, and check what is there"
+    parser.add_argument("--download", action="store_true", help=download)
 
 
 def _report_download(sources: Sources) -> None:
@@ -47,111 +38,100 @@ def _report_download(sources: Sources) -> None:
         f"  needed: {_VOC}/ (JPEGImages, Annotations, ImageSets) and {_COCO}/\n"
         "  nothing is fetched by this command"
     )
-    for name, pattern in (("pictures", "JPEGImages/*.bmp"), ("annotations", "Annotations/*.xml")):
+    for name, pattern in (("images", "JPEGImages/*.bmp"), ("annotations", "Annotations/*.xml")):
         count = sum(1 for _ in (sources.folder / _VOC).glob(pattern))
-        print(f"  {count_line(f'{name} in {_VOC}', count, PICTURES)}")
+        print(f"  {name} in {_VOC}: {count:,} ({IMAGES:,} are published)")
 
 
 def _read_names(sources: Sources, level: int) -> tuple[tuple[str, ...], dict[str, set[str]]]:
-    """Class names of a level in order, and the labels that the COCO files give by picture."""
+    """Return the class names of a level, and the labels that the COCO files give by image."""
     names: tuple[str, ...] = ()
     labels: dict[str, set[str]] = {}
     for split in ("train", "val"):
         path = sources.folder / _COCO / f"ShipRSImageNet_bbox_{split}_level_{level}.json"
         if not path.is_file():
             continue
-        coco: Coco = read_coco(sources, path)
-        if names and coco.classes != names:
+        classes, images = read_coco(sources, path)
+        if names and classes != names:
             raise UserError(f"{path} has other categories than the file of the split train.")
-        names = coco.classes
-        labels |= {PurePosixPath(i.filename).stem: set(i.labels) for i in coco.images}
+        names = classes
+        labels |= {PurePosixPath(image.filename).stem: set(image.labels) for image in images}
     if not names:
         name = f"{_COCO}/ShipRSImageNet_bbox_train_level_{level}.json"
-        sources.find(name, advice=f"the class names stand there; {_ADVICE}")
+        sources.find(name, advice=f"the class names are there; {_ADVICE}")
     return names, labels
 
 
-class _NoDoctype(ET.TreeBuilder):
-    """Refuses document types: an entity declared there can grow without bounds."""
-
-    def doctype(self, *_: object) -> None:
-        raise ValueError("it declares a document type, which no VOC annotation does")
-
-
-def _root(content: bytes, path: Path) -> ET.Element:
+def _labels(content: bytes, level: int, names: tuple[str, ...], path: Path) -> list[str]:
+    """Return the class name of every object; its number in the file counts from 1."""
     try:
-        root: ET.Element = ET.fromstring(content, ET.XMLParser(target=_NoDoctype()))
-        return root
+        root = ET.fromstring(content)
     except (ET.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{path} cannot be read as XML: {error}.") from error
-
-
-def _labels(root: ET.Element, level: int, names: tuple[str, ...], path: Path) -> list[str]:
-    """The class name of every object; its number in the file counts from 1."""
     labels = []
     for entry in root.iter("object"):
-        text = (entry.findtext(f"level_{level}") or "").strip()
-        number = whole_number(text, str(path), f"level_{level}")
+        text = entry.findtext(f"level_{level}") or ""
+        number = parse_integer(text, str(path), f"level_{level}")
         if not 1 <= number <= len(names):
             raise UserError(f"{path}: level_{level} is {number}, not from 1 to {len(names)}.")
         labels.append(names[number - 1])
     return labels
 
 
-def _compare(found: Found, published: Mapping[str, set[str]]) -> None:
-    """Hold the labels of the XML files against those of the COCO files.
+def _compare(result: ConversionResult, published: Mapping[str, set[str]]) -> None:
+    """Note where labels differ from those of the COCO files.
 
     Raises:
-        UserError: If they differ for most pictures, so that the numbers mean other classes.
+        UserError: If most do, so that the numbers mean other classes.
     """
-    both = [row for row in found.rows if PurePosixPath(row.filename).stem in published]
-    differing = [r for r in both if set(r.labels) != published[PurePosixPath(r.filename).stem]]
+    pairs = [(row, published.get(PurePosixPath(row.filename).stem)) for row in result.rows]
+    both = [row for row, labels in pairs if labels is not None]
+    differing = [row for row, labels in pairs if labels not in (None, set(row.labels))]
+    if not differing:
+        return
+    counts = f"{len(differing):,} of {len(both):,} images"
+    first = f"(the first: {differing[0].filename})"
     if 2 * len(differing) > len(both):
         raise UserError(
-            f"The labels of {len(differing):,} of {len(both):,} pictures differ between {_VOC} and "
-            f"{_COCO} (the first: {differing[0].filename}); the class numbers do not fit."
+            f"The labels of {counts} differ between {_VOC} and {_COCO} {first}; the class numbers "
+            f"do not fit."
         )
-    if differing:
-        found.notes.append(
-            f"{_COCO} gives other labels for {len(differing):,} of {len(both):,} pictures (the "
-            f"first: {differing[0].filename}); those of {_VOC} are kept."
-        )
+    result.notes.append(
+        f"{_COCO} gives other labels for {counts} {first}; those of {_VOC} are kept."
+    )
 
 
-def read(options: argparse.Namespace, sources: Sources) -> Found:
-    """Read the lists and the annotation of every picture.
+def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
+    """Read the lists and the annotation of every image.
 
     Raises:
         UserError: If a file is missing or wrong, or a class number is out of range.
     """
     if options.download:
         _report_download(sources)
-    level = options.level
-    voc = sources.folder / _VOC
+    level, voc = options.level, sources.folder / _VOC
     lists = {s: sources.find(f"{_VOC}/ImageSets/{s}.txt", advice=_ADVICE) for s in _SPLITS}
     names, published = _read_names(sources, level)
-    found = Found(
-        voc / "JPEGImages", f"object/level_{level} of the VOC annotations, names by {_COCO}"
-    )
+    label_source = f"object/level_{level} of the VOC annotations, names by {_COCO}"
+    result = ConversionResult(voc / "JPEGImages", label_source)
     if len(names) != CLASSES[level]:
-        found.notes.append(
+        result.notes.append(
             f"{_COCO} names {len(names)} classes of level {level}; {CLASSES[level]} are published."
         )
-    group = f"{_VOC}/Annotations/*.xml"
     instances = 0
     for split, path in lists.items():
         for line, text in tqdm(sources.lines(path), desc=split, disable=None, leave=False):
             stem = file_name(text, f"{path}, line {line}").removesuffix(".bmp")
             annotation = voc / "Annotations" / f"{stem}.xml"
             if not annotation.is_file():
-                found.dropped.append(Dropped(f"{stem}.bmp", "its annotation is not there"))
+                result.skipped.append((f"{stem}.bmp", "its annotation is not there"))
                 continue
-            root = _root(sources.small(annotation, group), annotation)
-            labels = _labels(root, level, names, annotation)
+            content = sources.content(annotation, f"{_VOC}/Annotations/*.xml")
+            labels = _labels(content, level, names, annotation)
             instances += len(labels)
-            found.rows.append(Row(f"{stem}.bmp", tuple(sorted(set(labels))), split))
-    _compare(found, published)
+            result.rows.append(Row(f"{stem}.bmp", tuple(sorted(set(labels))), split))
+    _compare(result, published)
     if instances != INSTANCES:
-        found.notes.append(f"There are {instances:,} instances; {INSTANCES:,} are published.")
-    found.notes.append("The splits are the published lists.")
-    return found
+        result.notes.append(f"There are {instances:,} instances; {INSTANCES:,} are published.")
+    result.notes.append("The splits are the published lists.")
+    return result

@@ -1,251 +1,141 @@
-"""Reading the files of a raw data set: hashed on the way, complaints in one sentence."""
+"""The files of a raw data set: read, and listed for the manifest with size and hash."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
-from tqdm import tqdm
-
+from helper_functions.data.tables import missing_column, open_text, read_lines, read_rows
 from helper_functions.runtime.errors import UserError
-
-MAX_JSON = 2_000_000_000  # bytes; COCO's largest annotation file has a quarter of that
-MAX_SMALL = 10_000_000
-_BUFFER = 1 << 20
-
-
-class _Hashed(io.RawIOBase):
-    """A file that hashes what is read from it, and shows how far the reading is."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb", buffering=0)
-        self.digest = hashlib.sha256()
-        self.size = 0
-        status = os.fstat(self.file.fileno())
-        self.identity = status.st_dev, status.st_ino
-        settings = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
-        self.bar = tqdm(total=status.st_size, desc=path.name, **settings)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; the number of bytes read."""
-        count = self.file.readinto(buffer) or 0
-        self.digest.update(memoryview(buffer)[:count])
-        self.size += count
-        self.bar.update(count)
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            self.bar.close()
-            self.file.close()
-        super().close()
 
 
 class Sources:
-    """The files below a folder that a conversion reads.
-
-    Args:
-        folder: Where the raw data set lies.
-
-    Attributes:
-        read: For each file or group of files read: name relative to the folder, size in bytes and
-            SHA-256. That of a group is the hash of ``name hash`` lines, one a file.
+    """The files below the folder of a raw data set that a conversion reads.
 
     Raises:
-        UserError: If there is no such folder.
+        UserError: If there is no such folder. Every method raises it for a file that cannot be
+            read, or does not hold what is asked for.
     """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise UserError(f"The folder {folder} does not exist; check --raw-dir.")
         self.folder = folder
-        self._identities: set[tuple[int, int]] = set()
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._groups: dict[str, Any] = {}
+        self._files: dict[Path, dict[str, Any]] = {}
+        self._groups: dict[str, list[tuple[int, str]]] = {}
 
     @property
     def read(self) -> list[dict[str, Any]]:
-        """What has been read, in order."""
-        for name, digest in self._groups.items():
-            self._entries[name]["sha256"] = digest.hexdigest()
-        return list(self._entries.values())
+        """Name relative to the folder, bytes and SHA-256 of every file or group of files read.
+
+        The hash of a group is that of ``name hash`` lines, one a file.
+        """
+        entries = list(self._files.values())
+        for name, files in self._groups.items():
+            sizes, lines = zip(*files, strict=True)
+            entry = {"file": name, "files": len(files), "bytes": sum(sizes)}
+            entries.append({**entry, "sha256": _sha256("".join(lines).encode())})
+        return entries
 
     def has_read(self, path: Path) -> bool:
-        """Whether a file, by whatever name, is one of those read whole."""
-        try:
-            status = path.stat()
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) in self._identities
+        """Whether a file, by whatever name, is one of those read."""
+        return path.exists() and any(path.samefile(file) for file in self._files)
 
     def name(self, path: Path) -> str:
-        """A path as the manifest has it: relative to the folder where it lies below."""
-        return (
-            path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
-        ).as_posix()
+        """Return a path as the manifest has it: relative to the folder if it is below it."""
+        below = path.is_relative_to(self.folder)
+        return (path.relative_to(self.folder) if below else path).as_posix()
 
     def find(self, *candidates: str, advice: str) -> Path:
-        """The first of some paths, relative to the folder, that is a file.
-
-        Raises:
-            UserError: If none is.
-        """
-        for candidate in candidates:
-            path = self.folder / candidate
+        """Return the first of some paths, relative to the folder, that is a file."""
+        for path in map(self.folder.joinpath, candidates):
             if path.is_file():
                 return path
-        looked = " nor ".join(candidates)
-        raise UserError(f"{self.folder} holds no {looked}; {advice}.")
-
-    @contextmanager
-    def text(self, path: Path) -> Iterator[TextIO]:
-        """Open a UTF-8 file, with or without byte order mark.
-
-        Raises:
-            UserError: If it cannot be read or is not UTF-8.
-        """
-        try:
-            with _Hashed(path) as raw:
-                buffered = io.BufferedReader(raw, _BUFFER)
-                with io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="") as file:
-                    yield file
-                    while buffered.read(_BUFFER):
-                        pass
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8."
-            ) from error
-        except OSError as error:
-            _refuse(path, error)
-        self._identities.add(raw.identity)
-        entry = {"file": self.name(path), "bytes": raw.size, "sha256": raw.digest.hexdigest()}
-        self._entries[self.name(path)] = entry
+        raise UserError(f"{self.folder} holds no {' nor '.join(candidates)}; {advice}.")
 
     def lines(self, path: Path) -> list[tuple[int, str]]:
-        """Number and text of every line that is not blank.
-
-        Raises:
-            UserError: If there is none, or the file cannot be read.
-        """
-        with self.text(path) as file:
-            lines = [(n, line.strip()) for n, line in enumerate(file, 1) if line.strip()]
+        """Return number and text of every line that is not blank; at least one."""
+        self._add(path)
+        lines = list(read_lines(path))
         if not lines:
-            raise UserError(f"{path} is empty; it should list one picture a line.")
+            raise UserError(f"{path} is empty; it should list one image a line.")
         return lines
 
-    def table(self, path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Line number and the cells of some columns, row after row.
+    def table(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+        """Yield line number and cells of every row of a CSV file, the header first."""
+        self._add(path)
+        yield from read_rows(path, strict=True)
 
-        Args:
-            path: A CSV file with a header.
-            columns: The names of two or more columns, in the order wanted; any others are passed
-                over.
-
-        Raises:
-            UserError: If a column is missing, or a row is not like the header.
-        """
-        rows = self.rows(path)
-        _, header = next(rows)
-        names = [name.strip() for name in header]
-        for column in columns:
-            if names.count(column) != 1:
-                raise UserError(_column_fault(path, names, column))
-        pick = itemgetter(*(names.index(column) for column in columns))
+    def columns(self, path: Path, names: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Yield line number and the cells of two or more columns of a CSV file, row after row."""
+        rows = self.table(path)
+        header = [name.strip() for name in next(rows)[1]]
+        for name in names:
+            if name not in header:
+                raise UserError(missing_column(path, header, name))
+            if (count := header.count(name)) > 1:
+                raise UserError(f"{path} has {count:,} columns {name!r}; it should have one.")
+        pick = itemgetter(*map(header.index, names))
         for line, row in rows:
             yield line, pick(row)
 
-    def rows(self, path: Path) -> Iterator[tuple[int, list[str]]]:
-        """Line number and cells of every row of a CSV that is not blank, the header included.
-
-        Raises:
-            UserError: If the file is empty or no CSV, or a row is longer or shorter than the first.
-        """
-        width, count = None, 0
-        with self.text(path) as file:
-            reader = csv.reader(file, strict=True)
-            try:
-                for row in reader:
-                    if not row or (len(row) == 1 and not row[0].strip()):
-                        continue
-                    if width is None:
-                        width = len(row)
-                    elif len(row) != width:
-                        raise UserError(
-                            f"{path}, line {reader.line_num}: the row has {len(row):,} columns, "
-                            f"but the header has {width:,}."
-                        )
-                    count += 1
-                    yield reader.line_num, row
-            except csv.Error as error:
-                raise UserError(
-                    f"{path}, line {reader.line_num}: this is not a valid CSV row: {error}."
-                ) from error
-        if width is None:
-            raise UserError(f"{path} is empty; it should be a CSV with a header.")
-        if count == 1:
-            raise UserError(f"{path} holds a header but no row.")
-
     def json(self, path: Path, without: Collection[str] = ()) -> Any:
-        """The content of a JSON file.
+        """Return the content of a JSON file in which no key comes twice in an object.
 
-        Args:
-            path: The file.
-            without: Keys to leave out of every object while reading, to save memory.
-
-        Raises:
-            UserError: If it is no JSON, gives a key of an object twice, or is beyond ``MAX_JSON``.
+        Keys in ``without`` are left out of every object while reading, to save memory.
         """
-        with self.text(path) as file:
-            size = path.stat().st_size
-            if size > MAX_JSON:
-                raise UserError(
-                    f"{path} has {size / 1e9:.1f} GB; annotation files up to "
-                    f"{MAX_JSON / 1e9:.0f} GB are read."
-                )
+
+        def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            if len(dict(pairs)) < len(pairs):  # Python would keep the last value.
+                key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+                raise ValueError(f"the key {key[:80]!r} comes twice in one object")
+            return {key: value for key, value in pairs if key not in without}
+
+        def no_number(text: str) -> NoReturn:
+            raise ValueError(f"{text} is not a number")
+
+        self._add(path)
+        with open_text(path) as file:
             try:
-                hook = partial(_unique, without=frozenset(without))
-                return json.load(file, object_pairs_hook=hook, parse_constant=_no_number)
+                return json.load(file, object_pairs_hook=unique, parse_constant=no_number)
             except UnicodeDecodeError:
                 raise
             except (ValueError, RecursionError) as error:
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path} cannot be read as JSON: {reason[:200]}.") from error
 
-    def small(self, path: Path, group: str) -> bytes:
-        """The content of one of many small files, which the manifest lists as a group.
-
-        Raises:
-            UserError: If it cannot be read or is beyond ``MAX_SMALL``.
-        """
+    def content(self, path: Path, group: str) -> bytes:
+        """Return the content of one of many small files, which the manifest lists as a group."""
         try:
-            size = path.stat().st_size
-            if size > MAX_SMALL:
-                raise UserError(f"{path} has {size / 1e6:.0f} MB, far too many for an annotation.")
             content = path.read_bytes()
         except OSError as error:
-            _refuse(path, error)
-        entry = self._entries.setdefault(group, {"file": group, "files": 0, "bytes": 0})
-        entry["files"] += 1
-        entry["bytes"] += len(content)
-        digest = self._groups.setdefault(group, hashlib.sha256())
-        digest.update(f"{path.name} {hashlib.sha256(content).hexdigest()}\n".encode())
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        line = f"{path.name} {_sha256(content)}\n"
+        self._groups.setdefault(group, []).append((len(content), line))
         return content
 
+    def _add(self, path: Path) -> None:
+        """List a file for the manifest."""
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                entry = {"file": self.name(path), "bytes": file.tell(), "sha256": digest}
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        self._files[path] = entry
 
-def whole_number(text: str, where: str, what: str) -> int:
-    """An identifier, also where a spreadsheet or pandas has made a float of it ("123.0").
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def parse_integer(text: str, where: str, what: str) -> int:
+    """Return an identifier, also if a spreadsheet or pandas has made a float of it ("123.0").
 
     Raises:
         UserError: If it is anything else.
@@ -255,34 +145,3 @@ def whole_number(text: str, where: str, what: str) -> int:
         return int(digits)
     shown = text if len(text) <= 40 else f"{text[:37]}..."
     raise UserError(f"{where}: {what} {shown!r} is not a whole number.")
-
-
-def _refuse(path: Path, error: OSError) -> NoReturn:
-    raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _column_fault(path: Path, names: Sequence[str], column: str) -> str:
-    if column in names:
-        return f"{path} has {names.count(column):,} columns {column!r}; it should have one."
-    found = ", ".join(names[:8])[:200] + (f", ... ({len(names):,} columns)" if names[8:] else "")
-    semicolons = len(names) == 1 and ";" in names[0]
-    advice = " Use commas between the columns." if semicolons else ""
-    return f"{path} has no column {column!r}: its header reads {found!r}.{advice}"
-
-
-def _unique(pairs: list[tuple[str, Any]], without: frozenset[str]) -> dict[str, Any]:
-    """An object whose keys all come once: of a repeated one Python would keep the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ValueError(f"the key {key[:80]!r} comes twice in one object")
-            seen.add(key)
-    for key in without & found.keys():
-        del found[key]
-    return found
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number")

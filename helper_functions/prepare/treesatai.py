@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from helper_functions import cli
 from helper_functions.data.bands import PAPER, RGB, TRUE_COLOUR
-from helper_functions.prepare.archives import check_archives, count_line
-from helper_functions.prepare.rows import Dropped, Found, Row, class_name, file_name
+from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 
@@ -21,46 +23,34 @@ LABELS = "TreeSatBA_v9_60m_multi_labels.json"
 LISTS = {"train": "train_filenames.lst", "test": "test_filenames.lst"}
 FOLDERS = ("aerial/60m", "aerial")  # the second is that of the time-series edition
 TILES = 50_381
-GENERA = frozenset(
-    (
-        *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),
-        *("Picea", "Pinus", "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia"),
-    )
-)
+GENERA = {
+    *("Abies", "Acer", "Alnus", "Betula", "Cleared", "Fagus", "Fraxinus", "Larix"),
+    *("Picea", "Pinus", "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia"),
+}
 # Tiles hold infrared, green, blue and red, in this order; numbered from 1 as in GIS programs.
 BANDS = {PAPER: (1, 2, 3), RGB: TRUE_COLOUR}
 
 _ADVICE = "download it from Zenodo record 6780578 (--download tells more)"
 _CUT = (
-    "The validation split is cut at random from the published training list; neighbouring tiles "
+    "The validation split is cut at random from the published training list; neighboring tiles "
     "leak between the splits. The published test list is the split test."
 )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Which labels count, and which bands a run should read."""
-    parser.add_argument(
-        "--min-area",
-        type=cli.number(float, 0, 1),
-        default=0.07,
-        help="a genus counts above this share of the area; 0: any area (default: 0.07)",
+    """Add the flags of the labels, of the bands that a run should read, and of the download."""
+    area = "a genus counts above this share of the area; 0: any area (default: 0.07)"
+    parser.add_argument("--min-area", type=cli.number(float, 0, 1), default=0.07, help=area)
+    bands = (
+        "for the manifest and the command that is printed: paper, the first three bands "
+        "(infrared, green, blue); rgb, true color (default: paper)"
     )
-    parser.add_argument(
-        "--bands",
-        choices=sorted(BANDS),
-        default=PAPER,
-        help="for the manifest and the command that is printed: paper, the first three bands "
-        "(infrared, green, blue); rgb, true colour (default: paper)",
-    )
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="tell what to download from where, and check what is there",
-    )
+    parser.add_argument("--bands", choices=sorted(BANDS), default=PAPER, help=bands)
+    download = "tell what to download, and check what is there"
+    parser.add_argument("--download", action="store_true", help=download)
 
 
 def _report_download(sources: Sources) -> None:
-    """Say what to download, and check what has been."""
     print(
         "TreeSatAI: https://zenodo.org/records/6780578\n"
         "  needed: aerial_60m_<species>.zip (unpack them to aerial/60m), labels/"
@@ -68,21 +58,35 @@ def _report_download(sources: Sources) -> None:
         "  sizes and checksums are not known to this program: compare with the page of the record\n"
         "  nothing is fetched by this command"
     )
-    for line in check_archives(sorted(sources.folder.glob("aerial_60m_*.zip"))):
-        print(f"  {line}")
+    for path in sorted(sources.folder.glob("aerial_60m_*.zip")):
+        print(f"  {_check_archive(path)}")
     folder = _tile_folder(sources)
     if folder is not None:
         count = sum(1 for _ in folder.glob("*.tif"))
-        print(f"  {count_line(f'tiles in {sources.name(folder)}', count, TILES)}")
+        print(f"  tiles in {sources.name(folder)}: {count:,} ({TILES:,} are published)")
+
+
+def _check_archive(path: Path) -> str:
+    """Return a line on a ZIP archive whose files agree with their checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            count = sum(not member.is_dir() for member in archive.infolist())
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(damaged)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged ({error}); download it again.") from error
+    size = path.stat().st_size
+    return f"{path.name}: intact, {count:,} files, {size:,} bytes, SHA-256 {digest}"
 
 
 def _tile_folder(sources: Sources) -> Path | None:
     folders = (sources.folder / name for name in FOLDERS)
-    return next((f for f in folders if next(f.glob("*.tif"), None) is not None), None)
+    return next((folder for folder in folders if any(folder.glob("*.tif"))), None)
 
 
 def _lists(sources: Sources) -> dict[str, str]:
-    """The list, "train" or "test", that names a tile."""
+    """Return the list, "train" or "test", that names each tile."""
     listed: dict[str, str] = {}
     for split, name in LISTS.items():
         path = sources.find(name, f"labels/{name}", f"split/{name}", advice=_ADVICE)
@@ -91,36 +95,34 @@ def _lists(sources: Sources) -> dict[str, str]:
             # No suffix is guessed: "Alnus_spec._5_..." holds a dot of its own.
             tile = file_name(text if text.endswith(".tif") else f"{text}.tif", where)
             if tile in listed:
-                raise UserError(
-                    f"{where}: {tile!r} is listed a second time, after the {listed[tile]} list; a "
-                    f"tile belongs to one split."
-                )
+                again = f"{tile!r} is listed a second time, after the {listed[tile]} list"
+                raise UserError(f"{where}: {again}; a tile belongs to one split.")
             listed[tile] = split
     return listed
 
 
 def _genera(entries: Any, min_area: float, where: str) -> tuple[str, ...]:
-    """The genera that cover more than a share of a tile."""
+    """Return the genera that cover more than a share of a tile."""
     if not isinstance(entries, list):
         raise UserError(f"{where}: the labels are no list of [genus, area share].")
-    genera = []
+    genera = set()
     for entry in entries:
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
             raise UserError(f"{where}: {str(entry)[:80]!r} is not [genus, area share].")
-        share = entry[1]
+        genus, share = entry
         number = isinstance(share, (int, float)) and not isinstance(share, bool)
         if not number or not (math.isfinite(share) and 0 <= share <= 1.001):
             raise UserError(f"{where}: the area share {str(share)[:40]!r} is not from 0 to 1.")
         if share > min_area:
-            genera.append(class_name(entry[0], where))
-    return tuple(sorted(set(genera)))
+            genera.add(check_name(genus, where))
+    return tuple(sorted(genera))
 
 
-def read(options: argparse.Namespace, sources: Sources) -> Found:
+def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     """Read label file and lists.
 
     Raises:
-        UserError: If one is missing or wrong, or a tile is in both lists.
+        UserError: If one is missing or wrong.
     """
     if options.download:
         _report_download(sources)
@@ -135,35 +137,36 @@ def read(options: argparse.Namespace, sources: Sources) -> Found:
             f"{sources.folder} holds no tile in {FOLDERS[0]} or {FOLDERS[1]}; unpack "
             f"aerial_60m_*.zip there (or give --keep-missing to convert the labels alone)."
         )
-    threshold = f"{options.min_area:g}"
-    found = Found(
-        folder or sources.folder / FOLDERS[0],
-        f"genera with an area share above {threshold} in {LABELS}, not the species of the file "
-        f"names",
-    )
+    above = f"genera with an area share above {options.min_area:g} in {LABELS}"
+    label_source = f"{above}, not the species of the file names"
+    result = ConversionResult(folder or sources.folder / FOLDERS[0], label_source)
+
+    # Labels and split of every tile.
     cut = options.val_fraction is not None
     splits = {"train": None if cut else "train", "test": "test" if cut else "val"}
-    tiles = {file_name(tile, str(labels_path)): entries for tile, entries in labels.items()}
     unknown: set[str] = set()
-    for tile, entries in tiles.items():
+    unlabeled = dict.fromkeys(listed)
+    for key, entries in labels.items():
+        tile = file_name(key, str(labels_path))
         genera = _genera(entries, options.min_area, f"{labels_path}, {tile[:80]!r}")
         unknown.update(set(genera) - GENERA)
+        unlabeled.pop(tile, None)
         if tile not in listed:
-            found.dropped.append(Dropped(tile, "neither list names it"))
+            result.skipped.append((tile, "neither list names it"))
         elif not genera:
-            found.dropped.append(Dropped(tile, f"no genus covers more than {threshold} of it"))
+            reason = f"no genus covers more than {options.min_area:g} of it"
+            result.skipped.append((tile, reason))
         else:
-            found.rows.append(Row(tile, genera, splits[listed[tile]]))
-    found.dropped += [Dropped(tile, "it has no labels") for tile in listed if tile not in tiles]
+            result.rows.append(Row(tile, genera, splits[listed[tile]]))
+    result.skipped += [(tile, "it has no labels") for tile in unlabeled]
+
+    # What whoever trains on the rows should know.
     if unknown:
-        found.notes.append(
-            f"These labels are none of the 15 published genera: {', '.join(sorted(unknown)[:20])}."
-        )
+        names = ", ".join(sorted(unknown)[:20])
+        result.notes.append(f"These labels are none of the 15 published genera: {names}.")
     bands = ", ".join(map(str, BANDS[options.bands]))
-    found.notes.append(
-        f"Bands {bands} of infrared, green, blue, red are to be read (--bands {options.bands})."
-    )
-    found.notes.append(
-        _CUT if cut else "The published test list is the split val; there is no split test."
-    )
-    return found
+    result.notes += [
+        f"Bands {bands} of infrared, green, blue, red are to be read (--bands {options.bands}).",
+        _CUT if cut else "The published test list is the split val; there is no split test.",
+    ]
+    return result

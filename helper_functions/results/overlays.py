@@ -1,15 +1,18 @@
-"""A region map laid over its picture: every class has a letter and a colour, and a line of legend.
+"""Label maps over images: regions or classes with colors, outlines, texts and a legend.
 
-Colours alone tell seven classes apart; the letters, which stand in the picture and in the legend,
-tell any number.
+Colors alone tell seven labels apart; letters, which stand in the image and in the legend, tell any
+number.
 """
 
 from __future__ import annotations
 
+import io
+import string
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib
 import numpy as np
@@ -17,220 +20,199 @@ import numpy.typing as npt
 import scipy.ndimage
 from PIL import Image, ImageDraw, ImageFont
 
-from helper_functions.results.style import INK, MUTED, PALETTE, PAPER
-from helper_functions.tasks.classify.region_maps import RegionMap
-from helper_functions.tasks.classify.regions import spread_to_pixels
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, rgb
+from helper_functions.runtime.files import write_atomically
 
-_OPACITY = 0.38  # of a region's colour
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+OPACITY = 0.4  # of a label's color
+_LINE_LENGTH = 26  # letters of a line of the legend
 
-Pixels = npt.NDArray[np.uint8]
+LabelMap = npt.NDArray[np.integer]
+IntegerT = TypeVar("IntegerT", bound=np.integer)
 
 
 class LegendEntry(NamedTuple):
-    """A class that regions of a picture predict.
+    """What a color in an image stands for."""
 
-    Attributes:
-        letter: Its mark in the picture.
-        colour: As ``#RRGGBB``.
-        class_index: Of the class.
-        name: Its name.
-        scores: Of its regions, the highest first.
-        share: Of the picture's cells, from 0 to 1.
-    """
-
-    letter: str
-    colour: str
-    class_index: int
-    name: str
-    scores: list[float]
-    share: float
+    letter: str  # its mark in the image
+    color: str  # as #RRGGBB
+    name: str  # of the class
+    detail: str = ""  # such as its scores
 
 
-def _letter(rank: int) -> str:
-    """A, B, ... Z, AA, AB, ..."""
-    letters = _ALPHABET[rank % 26]
-    while rank >= 26:
-        rank = rank // 26 - 1
-        letters = _ALPHABET[rank % 26] + letters
-    return letters
+def letter(rank: int) -> str:
+    """Return A, B, ... Z, AA, AB, ... for 0, 1, ..."""
+    return (letter(rank // 26 - 1) if rank >= 26 else "") + string.ascii_uppercase[rank % 26]
 
 
-def legend(found: RegionMap, classes: Sequence[str]) -> list[LegendEntry]:
-    """The classes that a picture's regions predict, by the share of the cells that they take.
-
-    Args:
-        found: The region map.
-        classes: K names.
-    """
-    area = np.bincount(found.classes, found.cells)
-    present = np.unique(found.classes)
-    order = present[np.argsort(-area[present], kind="stable")]
-    colours = list(PALETTE.values())
-    return [
-        LegendEntry(
-            _letter(rank),
-            colours[rank % len(colours)],
-            int(index),
-            classes[index],
-            sorted(found.scores[found.classes == index].tolist(), reverse=True),
-            float(area[index] / found.labels.size),
-        )
-        for rank, index in enumerate(order)
-    ]
+def color(rank: int) -> str:
+    """Return a color of the palette, which starts again after the last."""
+    return list(PALETTE.values())[rank % len(PALETTE)]
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that comes with Matplotlib, so that pictures are alike everywhere."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size)
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Load the font that comes with Matplotlib, so that images are alike everywhere."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def _channels(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return red, green, blue
+def spread_to_pixels(
+    cells: npt.NDArray[IntegerT], height: int, width: int
+) -> npt.NDArray[IntegerT]:
+    """Give every pixel the value of the cell its center lies in: (h, w) -> (height, width)."""
+    rows, columns = cells.shape
+    row = (2 * np.arange(height) + 1) * rows // (2 * height)
+    column = (2 * np.arange(width) + 1) * columns // (2 * width)
+    pixels: npt.NDArray[IntegerT] = cells[row[:, None], column]
+    return pixels
 
 
-def _borders(labels: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.bool_]:
-    """Pixels within ``width`` of another region."""
-    border = np.zeros(labels.shape, bool)
-    for shift in range(1, width + 1):
-        upright = labels[shift:] != labels[:-shift]
-        level = labels[:, shift:] != labels[:, :-shift]
-        border[shift:] |= upright
-        border[:-shift] |= upright
-        border[:, shift:] |= level
-        border[:, :-shift] |= level
-    return border
+def label_positions(
+    labels: LabelMap, label: int, *, largest: bool = False
+) -> list[tuple[float, float]]:
+    """Find where the texts of a label of (h, w) stand: in each, or the largest, connected part.
 
-
-def mark_places(labels: npt.NDArray[np.int64], region: int) -> list[tuple[float, float]]:
-    """Where a region's marks stand, in cells (x, y): in each of its parts, as it may have several.
-
-    A mark stands in the cell of a part that is nearest to its centre.
+    Returns:
+        x and y in cells, the center of the cell of a part that is nearest to the part's center.
     """
-    parts, number = scipy.ndimage.label(labels == region)
-    places = []
-    for part in range(1, number + 1):
-        rows, columns = np.nonzero(parts == part)
-        distance = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
-        nearest = int(np.argmin(distance))
-        places.append((float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5))
-    return places
+    map_of_parts, number = scipy.ndimage.label(labels == label)
+    parts = [np.nonzero(map_of_parts == part) for part in range(1, number + 1)]
+    if largest:
+        parts = sorted(parts, key=lambda part: -len(part[0]))[:1]
+    positions = []
+    for rows, columns in parts:
+        nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+        positions.append((float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5))
+    return positions
 
 
-def overlay(
-    picture: Image.Image,
-    found: RegionMap,
-    classes: Sequence[str],
-    side: int = 1280,
-    *,
-    with_scores: bool = True,
+def resize(image: Image.Image, side: int) -> Image.Image:
+    """Shrink an image to a longest side; enlarge one of less than half of that to the half."""
+    factor = side / max(image.size)
+    factor = min(factor, max(1, factor / 2))
+    size = [max(1, round(factor * length)) for length in image.size]
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def draw_labels(
+    image: Image.Image, labels: LabelMap, colors: Sequence[str | None], *, outlines: bool = True
 ) -> Image.Image:
-    """The picture with its regions coloured, outlined and marked with letter and score.
+    """Color and outline the labels of an image.
 
     Args:
-        picture: RGB, upright.
-        found: Its region map.
-        classes: K names.
-        side: Longest side of the result in pixels; small pictures are enlarged to half of it.
-        with_scores: Leave out the scores to have larger letters.
+        image: RGB, upright.
+        labels: (h, w), of its pixels or of the cells of a coarser grid.
+        colors: As ``#RRGGBB``, by label; labels without one, or beyond the last, stay as they are.
+        outlines: Whether to draw lines between labels.
     """
-    factor = side / max(picture.size)
-    if factor < 1 or factor > 2:
-        factor = factor if factor < 1 else factor / 2
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-    colour_of = {
-        entry.class_index: (entry.letter, _channels(entry.colour))
-        for entry in legend(found, classes)
-    }
-    labels = spread_to_pixels(found.labels, picture.height, picture.width)
-    fills = np.array([colour_of[index][1] for index in found.classes.tolist()], np.float32)
-    pixels = (1 - _OPACITY) * np.asarray(picture, np.float32) + _OPACITY * fills[labels]
-    thin = max(1, round(max(picture.size) / 400))
-    pixels[_borders(labels, 2 * thin)] = _channels(INK)
-    pixels[_borders(labels, thin)] = _channels(PAPER)
-    drawn = Image.fromarray(pixels.round().astype(np.uint8))
-    letters = [colour_of[index][0] for index in found.classes.tolist()]
-    _draw_marks(drawn, found, letters, with_scores)
-    return drawn
+    # A table of colors and opacities by label; its last row serves labels without a color.
+    known = [color is not None for color in colors] + [False]
+    fills = np.array([rgb(color or INK) for color in [*colors, None]], np.float32)
+    opacities = np.where(known, np.float32(OPACITY), np.float32(0))[:, None]
+    spread = spread_to_pixels(labels, image.height, image.width)
+    rows = np.where((spread >= 0) & (spread < len(colors)), spread, len(colors))
+    pixels = (1 - opacities[rows]) * np.asarray(image, np.float32) + opacities[rows] * fills[rows]
+    if outlines:
+        thin = max(1, round(max(image.size) / 400))
+        for width, ink in ((2 * thin, INK), (thin, PAPER)):
+            size = 2 * width + 1
+            highest = scipy.ndimage.maximum_filter(spread, size)
+            pixels[highest != scipy.ndimage.minimum_filter(spread, size)] = rgb(ink)
+    return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _draw_marks(
-    drawn: Image.Image, found: RegionMap, letters: Sequence[str], with_scores: bool
+def draw_texts(
+    image: Image.Image,
+    labels: LabelMap,
+    texts: Sequence[str],
+    size: float,
+    *,
+    largest: bool = False,
 ) -> None:
-    """Letter and score in every region; the letter alone where a cell is too small for both."""
-    pencil = ImageDraw.Draw(drawn)
-    rows, columns = found.labels.shape
-    wide, high = drawn.width / columns, drawn.height / rows
-    size = max(drawn.size) / (26 if with_scores else 10)
-    font = _font(int(max(9, min(size, 0.8 * wide, 0.8 * high))))
-    for region, letter in enumerate(letters):
-        text = f"{letter} {found.scores[region]:.2f}"
-        if not with_scores or pencil.textlength(text, font) > 0.95 * wide:
-            text = letter
-        edge: dict[str, Any] = {"stroke_width": font.size // 7, "stroke_fill": INK}
-        for x, y in mark_places(found.labels, region):
-            pencil.text((x * wide, y * high), text, PAPER, font, "mm", **edge)
+    """Write a text into every connected part of a label, readable on any ground.
+
+    Args:
+        image: Changed in place.
+        labels: (h, w), of its pixels or of the cells of a coarser grid.
+        texts: By label; ``""`` for none.
+        size: Of the letters, in pixels; at least 9.
+        largest: Only in the largest part of a label.
+    """
+    draw = ImageDraw.Draw(image)
+    rows, columns = labels.shape
+    x_scale, y_scale = image.width / columns, image.height / rows
+    used = font(round(max(9, size)), bold=True)
+    style: dict[str, Any] = {"align": "center", "stroke_width": used.size // 7}
+    for label, text in enumerate(texts):
+        for x, y in label_positions(labels, label, largest=largest) if text else ():
+            x, y = x * x_scale, y * y_scale
+            left, top, right, bottom = draw.multiline_textbbox((x, y), text, used, "mm", **style)
+            x += max(0, -left) - max(0, right - image.width)  # nothing is cut off
+            y += max(0, -top) - max(0, bottom - image.height)
+            draw.multiline_text((x, y), text, PAPER, used, "mm", stroke_fill=INK, **style)
 
 
-def _wrapped(name: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
-    """A name as lines no wider than ``width`` pixels; nothing of it is lost."""
-    lines = [""]
-    for word in name.split(" "):
-        candidate = f"{lines[-1]} {word}" if lines[-1] else word
-        if font.getlength(candidate) <= width:
-            lines[-1] = candidate
-            continue
-        if lines[-1]:
-            lines.append("")
-        for letter in word:  # a word may be wider than the line
-            if font.getlength(lines[-1] + letter) > width and lines[-1]:
-                lines.append("")
-            lines[-1] += letter
-    return lines
-
-
-def _score_text(scores: Sequence[float]) -> str:
-    """The scores of a class's regions; of many the range."""
-    if len(scores) > 4:
-        return f"{scores[-1]:.2f} to {scores[0]:.2f} in {len(scores)} regions"
-    return ", ".join(f"{score:.2f}" for score in scores)
-
-
-def draw_legend(drawn: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
-    """An overlay with its legend to the right: colour, letter, class and scores."""
-    size = max(12, max(drawn.size) // 45)
-    font, small = _font(size), _font(max(10, round(0.85 * size)))
+def draw_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Image:
+    """Return an image with its legend to the right: color, letter, name and detail."""
+    size = max(12, max(image.size) // 45)
+    large, small = font(size), font(max(10, round(0.85 * size)))
     swatch, margin = round(1.9 * size), size
-    column = 15 * size
+    line, gap = round(1.3 * size), round(0.7 * size)
     blocks = [
-        (
-            entry,
-            _wrapped(entry.name, font, column),
-            _wrapped(_score_text(entry.scores), small, column),
-        )
+        [
+            (line, used, ink)
+            for text, used, ink in ((entry.name, large, INK), (entry.detail, small, MUTED))
+            for line in textwrap.wrap(text, _LINE_LENGTH)
+        ]
         for entry in entries
     ]
-    line, gap = round(1.3 * size), round(0.7 * size)
-    heights = [line * (len(names) + len(scores)) + gap for _, names, scores in blocks]
-    height = max(drawn.height, sum(heights) + 2 * margin)
-    sheet = Image.new("RGB", (drawn.width + margin * 3 + swatch + column, height), PAPER)
-    sheet.paste(drawn, (0, 0))
-    pencil = ImageDraw.Draw(sheet)
-    left, top = drawn.width + margin, margin
-    for (entry, names, scores), used in zip(blocks, heights, strict=True):
-        pencil.rectangle((left, top, left + swatch, top + swatch), entry.colour, INK)
-        centre = (left + swatch / 2, top + swatch / 2)
-        pencil.text(
-            centre, entry.letter, PAPER, font, "mm", stroke_width=font.size // 7, stroke_fill=INK
-        )
-        x = left + swatch + margin
-        for number, text in enumerate(names):
-            pencil.text((x, top + number * line), text, INK, font)
-        for number, text in enumerate(scores, len(names)):
-            pencil.text((x, top + number * line), text, MUTED, small)
-        top += used
+
+    # The sheet: as wide as the longest line, as high as the image or the legend.
+    lengths = [used.getlength(text) for block in blocks for text, used, _ in block]
+    widest = max([15.0 * size, *lengths])
+    heights = [max(line * len(block), swatch) + gap for block in blocks]
+    height = max(image.height, sum(heights) + 2 * margin)
+    sheet = Image.new("RGB", (image.width + 3 * margin + swatch + round(widest), height), PAPER)
+    sheet.paste(image, (0, 0))
+
+    # Its entries
+    draw = ImageDraw.Draw(sheet)
+    left, top = image.width + margin, margin
+    for entry, block, used_height in zip(entries, blocks, heights, strict=True):
+        draw.rectangle((left, top, left + swatch, top + swatch), entry.color, INK)
+        center = (left + swatch / 2, top + swatch / 2)
+        draw.text(center, entry.letter, PAPER, large, "mm", stroke_width=size // 7, stroke_fill=INK)
+        for index, (text, used, ink) in enumerate(block):
+            draw.text((left + swatch + margin, top + index * line), text, ink, used)
+        top += used_height
+    return sheet
+
+
+def write_image(path: Path, image: Image.Image) -> None:
+    """Write an image as PNG; the old file stays until the new one is complete."""
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    write_atomically(path, lambda file: file.write(png.getvalue()), sync=False)
+
+
+def draw_caption(image: Image.Image, text: str) -> Image.Image:
+    """Return an image with a text below it, in as many lines as its width needs."""
+    used = font(max(9, image.width // 20))
+    wrapped = textwrap.wrap(text, max(8, int(image.width / used.getlength("n"))))
+    line = round(1.4 * used.size)
+    sheet = Image.new("RGB", (image.width, image.height + line * len(wrapped) + line // 2), PAPER)
+    sheet.paste(image, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for index, words in enumerate(wrapped):
+        draw.text((line // 4, image.height + line // 4 + line * index), words, INK, used)
+    return sheet
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int = 4) -> Image.Image:
+    """Return images side by side, in rows of ``columns``."""
+    width, height = (max(sizes, default=1) for sizes in zip(*(i.size for i in images), strict=True))
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
+    for index, image in enumerate(images):
+        sheet.paste(image, (index % columns * width, index // columns * height))
     return sheet

@@ -22,8 +22,8 @@ from helper_functions.runtime.errors import UserError
 _control: Any = None  # the process group of what the hosts agree on
 
 
-def processes() -> int:
-    """How many processes work together."""
+def world_size() -> int:
+    """Return how many processes work together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -75,28 +75,28 @@ def session(device: torch.device) -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-def highest(values: Sequence[float]) -> list[float]:
-    """The highest of all processes' values, position by position."""
+def all_reduce_max(values: Sequence[float]) -> list[float]:
+    """Return the highest of all processes' values, element by element."""
     return _reduce(values, dist.ReduceOp.MAX)
 
 
-def total(values: Sequence[float]) -> list[float]:
-    """The sum of all processes' values, position by position."""
+def all_reduce_sum(values: Sequence[float]) -> list[float]:
+    """Return the sum of all processes' values, element by element."""
     return _reduce(values, dist.ReduceOp.SUM)
 
 
 def _reduce(values: Sequence[float], how: Any) -> list[float]:
-    if processes() == 1:
+    if world_size() == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(tensor, how, group=_control)
     return tensor.tolist()
 
 
-def gather(value: Any) -> list[Any]:
-    """The values of all processes, by rank; they must be picklable and trusted, as all are ours."""
-    if processes() == 1:
+def all_gather(value: Any) -> list[Any]:
+    """Return the values of all processes by rank; they must be picklable."""
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * processes()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value, group=_control)
     return values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,7 +30,7 @@ def make_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """Claims an output folder while a block runs, and at most until the process ends.
+    """Claim of an output folder while a block runs, and at most until the process ends.
 
     The lock is the process's own (POSIX ``fcntl``): unlike ``flock`` it does not live on in loader
     processes when the run is killed. Where the system has none, runs are not kept apart.
@@ -75,12 +76,27 @@ class FolderLock:
 
 
 def free_space(folder: Path) -> str:
-    """How much room a folder's file system has, as part of a sentence."""
+    """Return how much room a folder's file system has, as part of a sentence."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError:
         return f"{folder} cannot be reached any more"
     return f"{free / 1e6:,.0f} MB are free in {folder}"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder, renamed to a file's when the block has succeeded.
+
+    Args:
+        path: The file to replace or create; untouched if the block fails.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
@@ -94,18 +110,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: b
     Raises:
         OSError: If it cannot be written; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             write(file)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:  # a failed sync does not know its file
+    except OSError as error:  # A failed sync does not know its file.
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

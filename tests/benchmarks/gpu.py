@@ -2,7 +2,7 @@
 
     python tests/benchmarks/gpu.py
 
-Whole steps on random pictures, which lie on the device already: the plain version after the
+Steps on random images, which are on the device already: the plain version after the
 backbone, ours as it is and compiled, and the same backbone with a linear head. All are in memory
 together and take turns; the memory of each is what building it and its first step need at most.
 A rehearsal without a GPU, in seconds:
@@ -18,15 +18,15 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from steps import make_ways, training_step
+from passes import random_targets
+from steps import step_makers, training_step
 from timing import hardware, interleaved
-from ways import random_targets
 
 GIB = 2**30
 
 
 def main() -> None:
-    """Measure all ways with each batch size."""
+    """Measure all steps with each batch size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256])
@@ -46,7 +46,7 @@ def main() -> None:
     for batch in options.batch:
         images = torch.rand(batch, 3, options.image_size, options.image_size, device=device)
         targets = random_targets(batch, options.classes).to(device)
-        makers = make_ways(options.backbone_name, options.image_size, options.classes, device)
+        makers = step_makers(options.backbone_name, options.image_size, options.classes, device)
         steps: dict[str, Callable[[], object]] = {}
         torch.compiler.reset()  # or the second size would compile for all sizes
         memory = dict.fromkeys(makers, "")

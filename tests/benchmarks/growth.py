@@ -3,8 +3,8 @@
     python tests/benchmarks/growth.py
 
 Forward and backward pass of VDSM alone, and of VDSM, head and losses together, on random feature
-maps: with the pictures in a batch, the cells of the grid and the classes. What does not vary is 16
-pictures, 4 x 4 cells and 15 classes.
+maps: with the images in a batch, the cells of the grid and the classes. What does not vary is 16
+images, 4 x 4 cells and 15 classes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from passes import MIN_SUPERPIXELS, ROOT, feature_maps, head, head_model, random_targets, vdsm
 from timing import hardware, interleaved
-from ways import MIN_SUPERPIXELS, ROOT, feature_maps, head, head_model, random_targets, vdsm
 
 from helper_functions.data.workers import keep_freed_memory
 from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, write_png
@@ -27,7 +27,7 @@ from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, tint, wri
 CHANNELS = 2432
 BATCH, SIDE, CLASSES = 16, 4, 15
 SWEEPS = {
-    "pictures in a batch": [(batch, SIDE, CLASSES) for batch in (1, 2, 4, 8, 16, 32, 64)],
+    "images in a batch": [(batch, SIDE, CLASSES) for batch in (1, 2, 4, 8, 16, 32, 64)],
     "cells of the grid": [(BATCH, side, CLASSES) for side in (2, 4, 7, 10, 14)],
     "classes": [(BATCH, SIDE, classes) for classes in (15, 290, 5016)],
 }
@@ -47,16 +47,16 @@ def measure(batch: int, side: int, classes: int, rounds: int) -> dict[str, float
     features = feature_maps(batch, CHANNELS, side)
     merged_to = min(MIN_SUPERPIXELS, side * side // 2)
     model = head_model(CHANNELS, classes, merged_to)
-    ways = {
+    passes = {
         "VDSM": vdsm(features, "released", merged_to),
         "VDSM, head and losses": head(features, model, random_targets(batch, classes)),
     }
-    seconds = interleaved(ways, rounds, before=1)
+    seconds = interleaved(passes, rounds, before=1)
     return {name: 1e3 * statistics.median(times) for name, times in seconds.items()}
 
 
 def _label(value: float, _position: int) -> str:
-    """A tick: 5016, 10, 0.5."""
+    """Format a tick: 5016, 10, 0.5."""
     return f"{value:g}"
 
 
@@ -66,9 +66,9 @@ def draw(sweeps: dict[str, Sequence[Point]], output: Path) -> None:
     panels = figure.subplots(1, len(sweeps), sharey=True)
     for axes, (title, points) in zip(panels, sweeps.items(), strict=True):
         values = [point.value for point in points]
-        for name, (colour, marker) in LINES.items():
+        for name, (color, marker) in LINES.items():
             times = [point.milliseconds[name] for point in points]
-            axes.plot(values, times, color=PALETTE[colour], marker=marker, linewidth=2, label=name)
+            axes.plot(values, times, color=PALETTE[color], marker=marker, linewidth=2, label=name)
         first = min(points[0].milliseconds.values())
         steepest = [first * value / values[0] for value in values]
         axes.plot(values, steepest, color=MUTED, linewidth=1, linestyle="--", label="linear growth")
@@ -86,12 +86,12 @@ def draw(sweeps: dict[str, Sequence[Point]], output: Path) -> None:
     panels[0].set_ylabel("milliseconds, forward and backward", fontsize=11, color=INK)
     panels[0].legend(frameon=False, labelcolor=INK, fontsize=9.5, loc="upper left")
     figure.suptitle(
-        f"What follows the backbone in training: {BATCH} pictures, {SIDE} x {SIDE} cells and "
+        f"What follows the backbone in training: {BATCH} images, {SIDE} x {SIDE} cells and "
         f"{CLASSES} classes where they do not vary, {CHANNELS} channels",
         fontsize=11.5,
         color=INK,
     )
-    write_png(figure, output, colours=64)
+    write_png(figure, output, colors=64)
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     print(hardware(), "\n")
-    print("| varies | pictures | cells | classes | VDSM, ms | VDSM, head and losses, ms |")
+    print("| varies | images | cells | classes | VDSM, ms | VDSM, head and losses, ms |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     sweeps: dict[str, Sequence[Point]] = {}
     for index, (title, settings) in enumerate(SWEEPS.items()):

@@ -1,10 +1,11 @@
-"""How fast and how lean the KAN layer is, beside the layer written down plainly. Prints ratios.
+"""Speed and memory of the KAN layer, beside the plain layer. Prints ratios.
 
     python tests/benchmarks/kan.py [--rounds 15] [--threads 2] [--classes 15 290] [--head 5016]
 
 Speed is that of the forward and backward pass of the layer alone. Activations are what the forward
 pass keeps for the backward pass, beyond parameters. Memory is the peak of a head's training steps
-with Adam as a share of parameters, gradients and optimiser state.
+with Adam as a share of parameters, gradients and optimizer state. For both, glibc
+keeps freed memory, as it does in training (`keep_freed_memory`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "benchmarks
 from head_memory import PlainKANLinear  # noqa: E402
 from timing import hardware, interleaved, ratio  # noqa: E402
 
+from helper_functions.data.workers import keep_freed_memory  # noqa: E402
 from models.kan import KANLinear  # noqa: E402
 
 ROWS = 160
@@ -32,7 +34,7 @@ CHANNELS = 2432
 
 
 def training_pass(layer: KANLinear, x: Tensor, gradient: Tensor) -> Callable[[], None]:
-    """A forward and a backward pass; gradients are as fresh as in a step of training."""
+    """Return a forward and backward pass; gradients are fresh, as in a training step."""
 
     def run() -> None:
         layer.zero_grad()
@@ -43,7 +45,7 @@ def training_pass(layer: KANLinear, x: Tensor, gradient: Tensor) -> Callable[[],
 
 
 def kept_bytes(layer: KANLinear, x: Tensor) -> int:
-    """What autograd saves, each memory once, parameters and grid apart."""
+    """Count what autograd saves beyond parameters and grid, each storage once."""
     known = {t.untyped_storage().data_ptr() for t in (*layer.parameters(), layer.grid)}
     kept: dict[int, int] = {}
 
@@ -58,7 +60,7 @@ def kept_bytes(layer: KANLinear, x: Tensor) -> int:
 
 
 def compare(classes: int, rounds: int) -> None:
-    """Speed and activations of one size."""
+    """Print speed and activations of one size."""
     torch.manual_seed(0)
     ours, plain = KANLinear(CHANNELS, classes), PlainKANLinear(CHANNELS, classes)
     plain.load_state_dict(ours.state_dict())
@@ -85,7 +87,7 @@ def compare(classes: int, rounds: int) -> None:
 
 
 def head_memory(classes: int) -> None:
-    """Peak of a training step of a head, in a process of its own."""
+    """Print the peak of a head's training step, measured in a process of its own."""
     for head in ("blockwise", "plain"):
         done = subprocess.run(
             [
@@ -96,11 +98,11 @@ def head_memory(classes: int) -> None:
             text=True,
             check=True,
         )
-        found = json.loads(done.stdout)
-        peak, needed = found["peak"] / 2**20, found["needed"] / 2**20
+        memory = json.loads(done.stdout)
+        peak, needed = memory["peak"] / 2**20, memory["needed"] / 2**20
         print(
             f"head of {classes} classes, {head}: peak {100 * peak / needed:.1f} % of parameters, "
-            f"gradients and optimiser state ({peak:.0f} against {needed:.0f} MiB)",
+            f"gradients and optimizer state ({peak:.0f} against {needed:.0f} MiB)",
             flush=True,
         )
 
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--head", type=int, default=5016, help="classes of the head; 0: skip")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     print(hardware())
     for classes in args.classes:
         compare(classes, args.rounds)

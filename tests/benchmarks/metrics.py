@@ -3,8 +3,8 @@
     python tests/benchmarks/metrics.py            # ratios
     python tests/benchmarks/metrics.py --large    # and 88,987 surveys of 5,016 species, some 5 GiB
 
-The released way, written anew: classes one by one, each column sorted where it lies; in validation
-one picture a batch, whose metrics are taken at once, and those of the whole set at the end. Both
+The released way, written again: classes one by one, each column sorted where it lies; in validation
+one image a batch, whose metrics are taken at once, and those of the whole set at the end. Both
 ways run in one process, in turns. What a network takes is left out.
 """
 
@@ -30,12 +30,12 @@ sys.path.insert(0, str(ROOT))
 from helper_functions.metrics.multilabel import (  # noqa: E402
     baselines,
     mean_average_precision,
-    report,
+    multilabel_metrics,
 )
 from helper_functions.results.tables import (  # noqa: E402
     write_metrics,
-    write_per_class,
-    write_predictions,
+    write_prediction_parts,
+    write_table,
 )
 
 ROUNDS = 3
@@ -94,7 +94,7 @@ def _rates(right: float, predicted: float, support: float) -> tuple[float, float
 
 
 def plain_validation(targets: Array, scores: Array) -> None:
-    """A picture at a time, with the metrics of each batch, and those of the set."""
+    """An image at a time, with the metrics of each batch, and those of the set."""
     seen_targets, seen_scores = [], []
     for row in range(len(targets)):
         batch = slice(row, row + 1)
@@ -108,12 +108,12 @@ def plain_validation(targets: Array, scores: Array) -> None:
 
 def our_validation(targets: Array, scores: Array, folder: Path) -> None:
     """What ``val.py`` does with the scores of a set, files included (all but the HTML page)."""
-    names = [f"picture_{row}.jpg" for row in range(len(targets))]
+    names = [f"image_{row}.jpg" for row in range(len(targets))]
     classes = [f"class {k}" for k in range(targets.shape[1])]
-    measured, per_class = report(targets, scores)
-    write_predictions(folder / "predictions.csv", names, classes, scores)
-    write_per_class(folder / "per_class.csv", classes, per_class)
-    write_metrics(folder / "metrics.json", {**measured, **baselines(targets)})
+    metrics, per_class = multilabel_metrics(targets, scores)
+    write_prediction_parts(folder / "predictions.csv", classes, [(names, scores)])
+    write_table(folder / "per_class.csv", {"class": classes, **per_class})
+    write_metrics(folder / "metrics.json", {**metrics, **baselines(targets)})
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -135,14 +135,14 @@ def large() -> None:
     """Every figure of 88,987 surveys of 5,016 species."""
     targets, scores = sample(88_987, 5016, share=17 / 5016)
     started = time.perf_counter()
-    measured, _ = report(targets, scores)
+    metrics, _ = multilabel_metrics(targets, scores)
     reported = time.perf_counter()
-    measured.update(baselines(targets))
+    metrics.update(baselines(targets))
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"88,987 x 5,016: {done - started:.1f} s, of which {done - reported:.1f} s for the "
-        f"baselines; peak memory {peak:.2f} GiB with the input; mAP {measured['mAP']:.3f}"
+        f"baselines; peak memory {peak:.2f} GiB with the input; mAP {metrics['mAP']:.3f}"
     )
 
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/prepare_geolifeclef.py [--patches]
 
-The rows are drawn at random. ``--patches`` writes an empty file for every survey, so that the
-search for patches is part of it.
+The rows are drawn at random. ``--patches`` writes an empty file for every survey, so that
+finding the patches is part of it.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def write_table(folder: Path) -> None:
         writer.writerow(HEADER)
         for row in rng.permutation(ROWS):
             survey = surveys[row]
-            place = (f"{lon[survey]:.5f}", f"{lat[survey]:.5f}")
+            location = (f"{lon[survey]:.5f}", f"{lat[survey]:.5f}")
             rest = (2021, 5.0, 100.0, "ATLANTIC", "France", float(species[row]), 3_000_000 + survey)
-            writer.writerow((*place, *rest))
+            writer.writerow((*location, *rest))
 
 
 def write_patches(folder: Path) -> None:
     """Empty files where patches belong."""
     for number in range(3_000_000, 3_000_000 + SURVEYS):
         digits = str(number)
-        place = folder / PATCHES / digits[-2:] / digits[-4:-2]
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{digits}.jpeg").touch()
+        below = folder / PATCHES / digits[-2:] / digits[-4:-2]
+        below.mkdir(parents=True, exist_ok=True)
+        (below / f"{digits}.jpeg").touch()
 
 
 def _processor_seconds() -> float:
@@ -61,7 +61,7 @@ def _processor_seconds() -> float:
 
 
 def main() -> None:
-    """Print both cuts' seconds and the largest resident memory."""
+    """Print seconds and largest resident memory of both cuts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patches", action="store_true")
     patches = parser.parse_args().patches

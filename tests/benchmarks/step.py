@@ -1,8 +1,8 @@
-"""A whole training step beside that of a linear head with cross-entropy. Prints ratios.
+"""A training step beside that of a linear head with cross-entropy. Prints ratios.
 
     python tests/benchmarks/step.py
 
-Forward, backward and update by Adam on random pictures, in one process and in turns. The backbone
+Forward, backward and update by Adam on random images, in one process and in turns. The backbone
 is the same; what VoLUNet adds are VDSM on 4 x 4 cells, the KAN head and the Local-NMS loss.
 """
 
@@ -12,9 +12,9 @@ import argparse
 import statistics
 
 import torch
-from steps import make_ways, training_step
+from passes import random_targets
+from steps import step_makers, training_step
 from timing import hardware, interleaved, ratio
-from ways import random_targets
 
 from helper_functions.data.workers import keep_freed_memory
 
@@ -38,12 +38,15 @@ def main() -> None:
     images = torch.rand(options.batch, 3, options.image_size, options.image_size)
     targets = random_targets(options.batch, options.classes)
     for name in options.backbone_name:
-        ways = make_ways(name, options.image_size, options.classes, CPU)
+        makers = step_makers(name, options.image_size, options.classes, CPU)
         seconds = interleaved(
-            {way: training_step(ways[way](), images, targets) for way in ("ours", "linear head")},
+            {
+                head: training_step(makers[head](), images, targets)
+                for head in ("ours", "linear head")
+            },
             options.rounds,
         )
-        ours, linear = (statistics.median(seconds[way]) for way in ("ours", "linear head"))
+        ours, linear = (statistics.median(seconds[head]) for head in ("ours", "linear head"))
         print(
             f"{name:16} {ratio(seconds, 'ours', 'linear head'):.3f} x the time of a linear head  "
             f"({ours:.2f} against {linear:.2f} s a step)",

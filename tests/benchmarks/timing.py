@@ -1,6 +1,6 @@
-"""Timing of several ways to do the same thing, side by side in one process.
+"""Timing of several functions that do the same, side by side in one process.
 
-Other work on a machine slows all ways alike when they take turns, so the ratio of two of them
+Other work on a machine slows all of them alike when they take turns, so the ratio of two of them
 within a round says more than either's seconds.
 """
 
@@ -16,13 +16,12 @@ from pathlib import Path
 
 import torch
 
+# So that a script that imports this module imports the project too.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from models import kernels
 
 
 def _processor() -> str:
-    """Name of the CPU model, as far as the system tells it."""
+    """Return the name of the CPU model, as far as the system tells it."""
     table = Path("/proc/cpuinfo")
     if table.exists():
         for line in table.read_text().splitlines():
@@ -33,14 +32,13 @@ def _processor() -> str:
 
 
 def hardware() -> str:
-    """One line to print above the figures: CPU model, cores, threads, versions, loops, GPU."""
+    """Return a line to print above the figures: CPU model, cores, threads, versions, GPU."""
     parts = [
         _processor(),
         f"{os.cpu_count()} cores",
         f"{torch.get_num_threads()} threads",
         f"Python {platform.python_version()}",
         f"torch {torch.__version__}",
-        "PyTorch's loops" if kernels.reason_without(torch.float32) else "compiled loops",
     ]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
@@ -76,6 +74,6 @@ def interleaved(
 
 
 def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
-    """How many times faster ``fast`` is than ``slow``: the median over the rounds' quotients."""
+    """Return how many times faster ``fast`` is than ``slow``: the median of the quotients."""
     pairs = zip(seconds[slow], seconds[fast], strict=True)
     return statistics.median(first / second for first, second in pairs)

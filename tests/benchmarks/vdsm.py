@@ -13,8 +13,7 @@ import argparse
 import statistics
 
 import torch
-from timing import hardware, interleaved, ratio
-from ways import (
+from passes import (
     feature_maps,
     head,
     head_model,
@@ -23,6 +22,7 @@ from ways import (
     random_targets,
     vdsm,
 )
+from timing import hardware, interleaved, ratio
 
 from helper_functions.data.workers import keep_freed_memory
 from models.vdsm import VARIANTS
@@ -51,9 +51,9 @@ def main() -> None:
     print(hardware())
     for side in (4, 7):
         features = feature_maps(options.batch, options.channels, side)
-        ways = {f"{variant}, plain": plain_vdsm(features, variant) for variant in VARIANTS}
-        ways |= {variant: vdsm(features, variant) for variant in VARIANTS}
-        seconds = interleaved(ways, options.rounds, before=2)
+        passes = {f"{variant}, plain": plain_vdsm(features, variant) for variant in VARIANTS}
+        passes |= {variant: vdsm(features, variant) for variant in VARIANTS}
+        seconds = interleaved(passes, options.rounds, before=2)
         for variant in VARIANTS:
             title = f"VDSM {side} x {side}, {variant}"
             report(title, seconds, f"{variant}, plain", variant)

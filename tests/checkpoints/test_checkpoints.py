@@ -19,7 +19,7 @@ from helper_functions.checkpoints.checkpoint import (
 )
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_atomically, write_text
-from models import create_model
+from models import VoLUNet, create_model
 
 
 def _content() -> dict[str, Any]:
@@ -33,7 +33,8 @@ def test_a_saved_model_scores_alike_when_loaded(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "m.ckpt", content)
     model = load_model(tmp_path / "m.ckpt")
     assert not model.training
-    assert model.vdsm == "nearest"
+    assert isinstance(model, VoLUNet)
+    assert model.settings["vdsm"] == "nearest"
     twin = create_model(**content["settings"])
     twin.load_state_dict(content["model"])
     images = torch.rand(2, 3, 64, 64)

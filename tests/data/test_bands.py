@@ -1,4 +1,4 @@
-"""Pictures of many bands and of more than 8 bits, written by tifffile."""
+"""Images of many bands and of more than 8 bits, written by tifffile."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ import tifffile
 from conftest import SMALL, Script, assert_refused, data_flags
 from PIL import Image, UnidentifiedImageError
 
-from helper_functions import cli
-from helper_functions.check_data.decoding import inspect
-from helper_functions.data.bands import Reading, parse_bands
-from helper_functions.data.cache import PictureCache
-from helper_functions.data.images import ImageError, image_problem, read_image
+from helper_functions.check_data.images import decode
+from helper_functions.data.bands import ImageFormat, parse_bands
+from helper_functions.data.cache import ImageCache
+from helper_functions.data.flags import make_image_format
+from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.data.transforms import Resize
 from helper_functions.runtime.errors import UserError
 
 RNG = np.random.default_rng(7)
-RGB = Reading("rgb")
+RGB = ImageFormat("rgb")
 
 
 def eight_bits(*shape: int) -> Any:
     return RNG.integers(0, 256, shape, dtype=np.uint8)
 
 
-def pixels(path: Path, reading: Reading | None = None) -> Any:
+def pixels(path: Path, image_format: ImageFormat = DEFAULT) -> Any:
     assert image_problem(path) is None
-    return np.asarray(read_image(path, reading or Reading()))
+    return np.asarray(read_image(path, image_format))
 
 
-def refusal(path: Path, reading: Reading | None = None) -> str:
+def refusal(path: Path, image_format: ImageFormat = DEFAULT) -> str:
     with pytest.raises(ImageError) as caught:
-        read_image(path, reading or Reading())
+        read_image(path, image_format)
     return caught.value.reason
 
 
 def write(path: Path, values: Any, **options: Any) -> None:
-    """One picture, (h, w, bands), in raw values unless the options say otherwise."""
+    """One image, (h, w, bands), in raw values unless the options say otherwise."""
     contiguous = {"planarconfig": "contig"} if values.shape[2] > 1 else {}
     options = {"photometric": "minisblack", **contiguous, **options}
     tifffile.imwrite(path, values, **options)
 
 
 FORMS: dict[str, dict[str, Any]] = {
-    "grey": {"photometric": "minisblack"},  # Pillow does not know it
+    "gray": {"photometric": "minisblack"},  # Pillow does not know it
     "transparency": {"photometric": "rgb", "extrasamples": ["unassalpha"]},
     "associated": {"photometric": "rgb", "extrasamples": ["assocalpha"]},
     "unspecified": {"photometric": "rgb", "extrasamples": ["unspecified"]},
@@ -70,8 +70,8 @@ def test_four_bands_by_preset_and_number(tmp_path: Path, form: str) -> None:
     with tifffile.TiffWriter(path, bigtiff=big, byteorder=order) as writer:
         writer.write(values, planarconfig="contig", **options)
     np.testing.assert_array_equal(pixels(path, RGB), values[..., [3, 1, 2]])
-    np.testing.assert_array_equal(pixels(path, Reading((1, 4, 4))), values[..., [0, 3, 3]])
-    if form == "inks":  # as the released code reads it: four colours of print
+    np.testing.assert_array_equal(pixels(path, ImageFormat((1, 4, 4))), values[..., [0, 3, 3]])
+    if form == "inks":  # as the released code reads it: four colors of print
         expected = np.asarray(Image.open(path).convert("RGB"))
     elif form == "associated":
         return  # Pillow divides by the transparency
@@ -103,15 +103,15 @@ def test_other_numbers_of_bands(tmp_path: Path, count: int) -> None:
     np.testing.assert_array_equal(pixels(path), expected[..., taken])
     if count > 4:
         assert refusal(path, RGB) == (
-            f"it has {count} bands, and --bands rgb knows pictures of up to 4; give the numbers of "
+            f"it has {count} bands, and --bands rgb knows images of up to 4; give the numbers of "
             f"three bands"
         )
     else:
         np.testing.assert_array_equal(pixels(path, RGB), expected[..., taken])
-    last = Reading((count, 1, count))
+    last = ImageFormat((count, 1, count))
     if count > 1:
         np.testing.assert_array_equal(pixels(path, last), expected[..., [count - 1, 0, count - 1]])
-    assert f"so there is no {count + 3}" in refusal(path, Reading((1, 1, count + 3)))
+    assert f"so there is no {count + 3}" in refusal(path, ImageFormat((1, 1, count + 3)))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.float32, np.float64])
@@ -125,7 +125,7 @@ def test_value_range(tmp_path: Path, dtype: type, count: int) -> None:
     low, high = 200, 4200
     share = (values.astype(np.float64)[..., [0] * 3 if count == 1 else [0, 1, 2]] - low) / 4000
     expected = np.rint(np.clip(share, 0, 1) * 255)
-    np.testing.assert_array_equal(pixels(path, Reading(value_range=(low, high))), expected)
+    np.testing.assert_array_equal(pixels(path, ImageFormat(value_range=(low, high))), expected)
 
 
 def twelve_bit_tiff(values: Any) -> bytes:
@@ -162,22 +162,25 @@ def test_floats_of_three_bands(tmp_path: Path, top: float, scale: int) -> None:
     ("values", "reason"),
     [
         (np.full((2, 2, 4), np.nan, np.float32), "its floating-point values are not all finite"),
-        (np.full((2, 2, 4), -1, np.int16), "say with --value-range"),
-        (np.full((2, 2, 4), 300, np.float32), "outside 0 to 255; say with --value-range"),
+        (np.full((2, 2, 4), -1, np.int16), "by --value-range"),
+        (
+            np.full((2, 2, 4), 300, np.float32),
+            "outside 0 to 255; give the values of black and white by --value-range",
+        ),
         (np.full((2, 2, 4), 1j, np.complex64), "its values are of the type complex64"),
     ],
 )
-def test_values_that_are_no_picture(tmp_path: Path, values: Any, reason: str) -> None:
+def test_values_that_are_no_image(tmp_path: Path, values: Any, reason: str) -> None:
     path = tmp_path / "a.tif"
     write(path, values)
     assert reason in refusal(path)
 
 
-def test_a_volume_is_no_picture(tmp_path: Path) -> None:
+def test_a_volume_is_no_image(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     values = eight_bits(16, 16, 16)
     tifffile.imwrite(path, values, photometric="minisblack", volumetric=True, tile=(16, 16, 16))
-    assert refusal(path, Reading((1, 2, 3))).startswith("it is a volume")
+    assert refusal(path, ImageFormat((1, 2, 3))).startswith("it is a volume")
 
 
 def test_white_is_zero(tmp_path: Path) -> None:
@@ -197,26 +200,26 @@ def test_orientation_of_four_bands(tmp_path: Path) -> None:
 
 
 def test_every_truncation_is_an_error(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.tif"
+    intact = tmp_path / "intact.tif"
     for compression in (None, "zlib", "lzw"):
         values = eight_bits(32, 32, 4)
-        write(whole, values, compression=compression, rowsperstrip=8)
-        content = whole.read_bytes()
+        write(intact, values, compression=compression, rowsperstrip=8)
+        content = intact.read_bytes()
         path = tmp_path / "cut.tif"
         for length in range(1, len(content) - 1, 97):
             path.write_bytes(content[:length])
             assert refusal(path), length
 
 
-def test_damaged_bytes_are_an_error_or_a_picture(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.tif"
-    write(whole, eight_bits(16, 16, 4), compression="zlib")
-    content = bytearray(whole.read_bytes())
+def test_damaged_bytes_are_an_error_or_an_image(tmp_path: Path) -> None:
+    intact = tmp_path / "intact.tif"
+    write(intact, eight_bits(16, 16, 4), compression="zlib")
+    content = bytearray(intact.read_bytes())
     path = tmp_path / "a.tif"
     refused = 0
-    for place in range(4, len(content), 7):
+    for position in range(4, len(content), 7):
         damaged = bytearray(content)
-        damaged[place] ^= 0x5A
+        damaged[position] ^= 0x5A
         path.write_bytes(damaged)
         try:
             read_image(path, RGB)
@@ -239,13 +242,13 @@ def test_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pixels(path).shape == (8, 8, 3)
 
 
-def test_numbers_permute_ordinary_pictures(tmp_path: Path) -> None:
+def test_numbers_permute_ordinary_images(tmp_path: Path) -> None:
     values = eight_bits(4, 5, 3)
     Image.fromarray(values).save(tmp_path / "a.png")
-    swapped = pixels(tmp_path / "a.png", Reading((3, 2, 1)))
+    swapped = pixels(tmp_path / "a.png", ImageFormat((3, 2, 1)))
     np.testing.assert_array_equal(swapped, values[..., ::-1])
     assert pixels(tmp_path / "a.png", RGB).tolist() == values.tolist()
-    assert refusal(tmp_path / "a.png", Reading((4, 2, 3))) == "it has 3 bands, so there is no 4"
+    assert refusal(tmp_path / "a.png", ImageFormat((4, 2, 3))) == "it has 3 bands, so there is no 4"
 
 
 @pytest.mark.parametrize("words", [["nir"], ["1", "2"], ["0", "1", "2"], ["1", "2", "x"]])
@@ -257,20 +260,20 @@ def test_bands_that_are_none(words: list[str]) -> None:
 @pytest.mark.parametrize("span", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1)])
 def test_value_ranges_that_are_none(span: tuple[float, float]) -> None:
     with pytest.raises(UserError, match="--value-range is"):
-        cli.reading(None, span)
+        make_image_format(None, span)
 
 
-def test_cache_and_check_know_the_reading(tmp_path: Path) -> None:
+def test_cache_and_check_know_the_format(tmp_path: Path) -> None:
     values = eight_bits(8, 8, 4)
     path = tmp_path / "a.tif"
     write(path, values)
-    cache = PictureCache(tmp_path / "cache")
+    cache = ImageCache(tmp_path / "cache")
     for _ in range(2):
-        for reading, order in ((Reading(), [0, 1, 2]), (RGB, [3, 1, 2])):
-            picture = np.asarray(cache.read(path, Resize(8), reading))
-            np.testing.assert_array_equal(picture, values[..., order])
-    assert inspect(path, Reading((9, 9, 9))).problem == "it has 4 bands, so there is no 9"
-    assert inspect(path, RGB).digest != inspect(path).digest
+        for image_format, order in ((ImageFormat(), [0, 1, 2]), (RGB, [3, 1, 2])):
+            image = np.asarray(cache.read(path, Resize(8), image_format)[0])
+            np.testing.assert_array_equal(image, values[..., order])
+    assert decode(path, ImageFormat((9, 9, 9))).problem == "it has 4 bands, so there is no 9"
+    assert decode(path, RGB).digest != decode(path).digest
 
 
 def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) -> None:
@@ -283,15 +286,15 @@ def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) ->
         rows.append(f"{number}.tif,\"['a{number % 2}']\",{'val' if number > 4 else 'train'}")
     (tmp_path / "splits.csv").write_text("\n".join(rows) + "\n")
     data = data_flags(tmp_path)
-    reading = ("--bands", 5, 3, 1, "--value-range", 0, 4000)
+    flags = ("--bands", 5, 3, 1, "--value-range", 0, 4000)
     run = tmp_path / "run"
 
-    done = run_here("train.py", *data, *reading, *SMALL, "--epochs", 1, "--output-path", run)
+    done = run_here("train.py", *data, *flags, *SMALL, "--epochs", 1, "--output-path", run)
     assert done.status == 0, done.errors
     scores = []
-    for flags in ((), reading, ("--bands", "paper")):
+    for other_flags in ((), flags, ("--bands", "paper")):
         results = ("--ckpt-path", run / "model-highest.ckpt", "--output", tmp_path / "val")
-        done = run_here("val.py", *data, *results, *flags, "-j", 0)
+        done = run_here("val.py", *data, *results, *other_flags, "-j", 0)
         assert done.status == 0, done.errors
         scores.append((tmp_path / "val" / "predictions.csv").read_text())
     assert scores[0] == scores[1] != scores[2]

@@ -17,7 +17,7 @@ from conftest import SMALL, Script, assert_refused, data_flags
 from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.data.images import ImageError, read_image
 from helper_functions.data.splits import read_split_table
-from helper_functions.results.tables import write_predictions
+from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import UserError
 
 
@@ -117,7 +117,7 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 def test_no_cell_of_a_result_is_a_formula(tmp_path: Path) -> None:
     scores = torch.zeros(3, 2).numpy()
     names = ["=cmd|' /C calc'!A0", "@sum.png", "plain.png"]
-    write_predictions(tmp_path / "predictions.csv", names, ["+1", "oak"], scores)
+    write_prediction_parts(tmp_path / "predictions.csv", ["+1", "oak"], [(names, scores)])
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["filename", "'+1", "oak"]
@@ -126,7 +126,7 @@ def test_no_cell_of_a_result_is_a_formula(tmp_path: Path) -> None:
 
 @pytest.fixture
 def torn_set(tiny_set: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny set with one validation picture cut in half."""
+    """A copy of the tiny set with one validation image cut in half."""
     folder = tmp_path / "torn"
     shutil.copytree(tiny_set, folder)
     content = (folder / "images" / "picture_05.png").read_bytes()
@@ -134,7 +134,7 @@ def torn_set(tiny_set: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_validation_names_a_bad_picture_or_leaves_it_out(
+def test_validation_names_a_bad_image_or_leaves_it_out(
     torn_set: Path, checkpoint: Path, run_here: Script, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -150,7 +150,7 @@ def test_validation_names_a_bad_picture_or_leaves_it_out(
     assert "Left out: Cannot read the image" in done.printed
 
 
-def test_prediction_names_a_bad_picture_or_leaves_it_out(
+def test_prediction_names_a_bad_image_or_leaves_it_out(
     torn_set: Path, checkpoint: Path, run_here: Script, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
@@ -163,10 +163,10 @@ def test_prediction_names_a_bad_picture_or_leaves_it_out(
     for path in (torn_set / "images").iterdir():
         path.write_bytes(b"torn")
     done = run_here("val.py", "--img_dir", torn_set / "images", *arguments, "--skip-bad")
-    assert_refused(done, "None of the 18 pictures can be read")
+    assert_refused(done, "None of the 18 images can be read")
 
 
-def test_bad_training_pictures_are_skipped_up_to_a_number(
+def test_bad_training_images_are_skipped_up_to_a_number(
     tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
     folder = tmp_path / "torn"

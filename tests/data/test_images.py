@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,9 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from helper_functions.data.images import IMAGE_EXTENSIONS, ImageError, find_images, read_image
-from helper_functions.data.png import decode_plain_png
 from helper_functions.runtime.errors import UserError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -31,7 +31,7 @@ def first_row(path: Path) -> list[tuple[int, ...]]:
     return [tuple(pixel) for pixel in pixels_of(path)[0]]
 
 
-def greys(*values: int) -> list[tuple[int, ...]]:
+def grays(*values: int) -> list[tuple[int, ...]]:
     return [(value, value, value) for value in values]
 
 
@@ -57,17 +57,17 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "image", "expected"),
     [
-        ("bits.png", row("1", 0, 255), greys(0, 255)),
-        ("bits.tif", row("1", 255, 0), greys(255, 0)),
-        ("grey.png", row("L", 0, 7, 255), greys(0, 7, 255)),
-        ("grey-alpha.png", row("LA", (9, 0), (200, 255)), greys(9, 200)),
+        ("bits.png", row("1", 0, 255), grays(0, 255)),
+        ("bits.tif", row("1", 255, 0), grays(255, 0)),
+        ("gray.png", row("L", 0, 7, 255), grays(0, 7, 255)),
+        ("gray-alpha.png", row("LA", (9, 0), (200, 255)), grays(9, 200)),
         ("rgb.png", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
         ("rgb.bmp", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
         ("rgb.ppm", row("RGB", (1, 2, 3), RED), [(1, 2, 3), RED]),
         ("rgba.png", row("RGBA", (1, 2, 3, 0), (4, 5, 6, 99)), [(1, 2, 3), (4, 5, 6)]),
         ("rgba.tif", row("RGBA", (1, 2, 3, 0), (4, 5, 6, 255)), [(1, 2, 3), (4, 5, 6)]),
         ("cmyk.tif", row("CMYK", (0, 255, 255, 0), (0, 0, 0, 255)), [RED, (0, 0, 0)]),
-        ("half.pgm", row("I", 0, 257, 65535), greys(0, 1, 255)),
+        ("half.pgm", row("I", 0, 257, 65535), grays(0, 1, 255)),
     ],
 )
 def test_exact_modes(
@@ -122,8 +122,8 @@ def test_modes_that_no_pillow_writer_makes(tmp_path: Path, monkeypatch: pytest.M
     path.write_bytes(b"x")
     for image, expected in [
         (row("HSV", (0, 255, 255), (170, 255, 255)), [RED, BLUE]),
-        (Image.new("I;16L", (1, 1), 65535), greys(255)),
-        (Image.new("I;16N", (1, 1), 2570), greys(10)),
+        (Image.new("I;16L", (1, 1), 65535), grays(255)),
+        (Image.new("I;16N", (1, 1), 2570), grays(10)),
     ]:
         monkeypatch.setattr(Image, "open", lambda _file, image=image: image)
         assert first_row(path) == expected
@@ -140,7 +140,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str, mode: st
     image.save(tmp_path / name)
     with Image.open(tmp_path / name) as written:
         assert written.mode == mode
-    assert first_row(tmp_path / name) == greys(*(round(value / 257) for value in values))
+    assert first_row(tmp_path / name) == grays(*(round(value / 257) for value in values))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, name: str, mode: st
 )
 def test_integers_by_their_range(tmp_path: Path, values: list[int], expected: list[int]) -> None:
     Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
-    assert first_row(tmp_path / "a.tif") == greys(*expected)
+    assert first_row(tmp_path / "a.tif") == grays(*expected)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_integers_by_their_range(tmp_path: Path, values: list[int], expected: li
 def test_integers_outside_every_range(tmp_path: Path, values: list[int], span: str) -> None:
     Image.fromarray(np.array([values], dtype=np.int32)).save(tmp_path / "a.tif")
     assert refusal(tmp_path / "a.tif") == (
-        f"its 32-bit values run {span}, outside 0 to 65535; say with --value-range which are black "
-        f"and white"
+        f"its 32-bit values run {span}, outside 0 to 65535; give the values of "
+        f"black and white by --value-range"
     )
 
 
@@ -175,7 +175,7 @@ def test_floats_by_their_range(tmp_path: Path, values: list[float], expected: li
     Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "a.tif")
     with Image.open(tmp_path / "a.tif") as written:
         assert written.mode == "F"
-    np.testing.assert_array_equal(first_row(tmp_path / "a.tif"), greys(*expected))
+    np.testing.assert_array_equal(first_row(tmp_path / "a.tif"), grays(*expected))
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ def test_floats_by_their_range(tmp_path: Path, values: list[float], expected: li
 )
 def test_floats_outside_every_range(tmp_path: Path, values: list[float], reason: str) -> None:
     Image.fromarray(np.array([values], dtype=np.float32)).save(tmp_path / "a.tif")
-    hint = "; say with --value-range which are black and white" if "outside" in reason else ""
+    hint = "; give the values of black and white by --value-range" if "outside" in reason else ""
     assert refusal(tmp_path / "a.tif") == reason + hint
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif", "a.webp"])
 def test_first_frame_of_an_animation(tmp_path: Path, name: str) -> None:
-    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, BLUE)]
     options: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
     with Image.open(tmp_path / name) as written:
@@ -413,23 +413,38 @@ def test_extensions_are_ones_that_pillow_opens() -> None:
     assert not unreadable - {".avif", ".jp2"}  # These two depend on how Pillow was built.
 
 
-@pytest.mark.parametrize("save", [{}, {"compress_level": 0}, {"optimize": True}])
-def test_the_fast_way_of_plain_pngs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: dict[str, Any]
+# --- plain PNGs
+
+
+@pytest.fixture
+def decoded_by_pillow(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Modes of the PNGs that Pillow had to decode."""
+    modes: list[object] = []
+    load = PngImageFile.load
+
+    def record(image: PngImageFile) -> Any:
+        modes.append(image.mode)
+        return load(image)
+
+    monkeypatch.setattr(PngImageFile, "load", record)
+    return modes
+
+
+@pytest.mark.parametrize("save", [{}, {"compress_level": 0}, {"optimize": True}, {"dpi": (72, 72)}])
+def test_plain_pngs_are_decoded_by_spng(
+    tmp_path: Path, decoded_by_pillow: list[object], save: dict[str, Any]
 ) -> None:
-    rng = np.random.default_rng(5)
-    pixels = rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(5).integers(0, 256, (37, 53, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png", **save)
-    with monkeypatch.context() as patch:
-        patch.setattr("PIL.Image.open", None)  # Pillow has no part in it
-        assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(pixels))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png")), pixels)
+    assert decoded_by_pillow == []
     content = (tmp_path / "a.png").read_bytes()
     for length in range(1, len(content) - 13, 83):
         (tmp_path / "cut.png").write_bytes(content[:length])
         assert refusal(tmp_path / "cut.png")
 
 
-def test_pngs_of_other_kinds_take_the_slow_way(tmp_path: Path) -> None:
+def test_other_pngs_are_decoded_by_pillow(tmp_path: Path, decoded_by_pillow: list[object]) -> None:
     rng = np.random.default_rng(6)
     rgb = Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8))
     frames = [Image.fromarray(rng.integers(0, 256, (9, 8, 3), dtype=np.uint8)) for _ in range(2)]
@@ -439,15 +454,25 @@ def test_pngs_of_other_kinds_take_the_slow_way(tmp_path: Path) -> None:
     text = PngInfo()
     text.add_text("Comment", "none")
     rgb.save(tmp_path / "text.png", pnginfo=text)
-    for path in tmp_path.iterdir():
-        with path.open("rb") as file:
-            assert decode_plain_png(file) is None, path
-        assert np.array_equal(np.asarray(read_image(path)), np.asarray(rgb)), path
+    expected = np.asarray(rgb)
+    for count, path in enumerate(sorted(tmp_path.iterdir()), 1):
+        np.testing.assert_array_equal(np.asarray(read_image(path)), expected, err_msg=path.name)
+        assert len(decoded_by_pillow) >= count, path
 
 
-def test_deep_pngs_take_the_slow_way(tmp_path: Path) -> None:
+def test_exif_behind_the_pixels_counts(tmp_path: Path) -> None:
+    path, exif = tmp_path / "a.png", Image.Exif()
+    exif[0x0112] = 3
+    row("RGB", RED, GREEN, BLUE).save(path)
+    content, block = path.read_bytes(), exif.tobytes()[6:]
+    chunk = struct.pack(">I", len(block)) + b"eXIf" + block
+    chunk += struct.pack(">I", zlib.crc32(b"eXIf" + block))
+    path.write_bytes(content[:-12] + chunk + content[-12:])
+    assert first_row(path) == [BLUE, GREEN, RED]
+
+
+def test_deep_pngs_are_decoded_by_pillow(tmp_path: Path, decoded_by_pillow: list[object]) -> None:
     pixels = np.random.default_rng(7).integers(0, 65536, (6, 5, 3), dtype=np.uint16)
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels))
-    with Image.open(tmp_path / "deep.png") as image:
-        expected = np.asarray(image.convert("RGB"))
-    assert np.array_equal(np.asarray(read_image(tmp_path / "deep.png")), np.asarray(expected))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "deep.png")), pixels >> 8)
+    assert len(decoded_by_pillow) >= 1

@@ -108,6 +108,39 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: str, sentence: str) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename,split\na.png,train\nb.png,val\n",
+        "split,filename\ntrain,a.png\nval,b.png\n",
+        HEADER + "a.png,,train\nb.png,['x' 'y'],val\n",
+        "image_id,label,subset\na.png,[],train\nb.png,x,val\n",
+    ],
+    ids=["no column", "other order", "cells that no label is", "by position"],
+)
+def test_labels_are_not_read_if_nobody_wants_them(tmp_path: Path, text: str) -> None:
+    table = read_split_table(_write(tmp_path, text), labels=False)
+    assert table.samples == (Sample("a.png", (), "train", 2), Sample("b.png", (), "val", 3))
+    assert table.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "first line must read filename,split"),
+        ("filename,label\na.png,x\n", "no column 'split'.* It must hold filename,split"),
+        ("filename,split\n", "holds a header but no image"),
+        ("filename,split\na.png\n", "line 2: the row has 1 columns"),
+        ("filename,split\na.png,x\n", "line 2: 'x' is not a split"),
+        ("filename,split\n../a.png,val\n", "line 2: .* leaves the image folder"),
+        ("filename,split\na.png,val\na.png,train\n", "line 3: .* an image belongs to one split"),
+    ],
+)
+def test_what_is_wrong_is_said_without_labels_too(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        read_split_table(_write(tmp_path, text), labels=False)
+
+
 def test_other_encodings_are_named(tmp_path: Path) -> None:
     path = _write(tmp_path, HEADER + "a.png,['Hêtre'],train\n", "latin-1")
     with pytest.raises(UserError, match="is not UTF-8 text"):
@@ -132,7 +165,7 @@ def test_all_problems_come_out_and_the_strict_reader_raises_the_first(tmp_path: 
     path = _write(tmp_path, HEADER + rows)
     found = list(parse_rows(path))
     assert [row.kind if isinstance(row, Problem) else row.line for row in found] == [
-        *(2, "no-label", "unknown-split", "picture-in-two-splits", 4, "short-row", 6)
+        *(2, "no-label", "unknown-split", "image-in-two-splits", 4, "short-row", 6)
     ]
     assert found[-1] == Sample("d", ("y",), "test", 6)
     first = next(row for row in found if isinstance(row, Problem))

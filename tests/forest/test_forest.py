@@ -96,7 +96,7 @@ def test_some_tiles_hold_a_class_too_small_for_a_label(tiles: list[ForestTile]) 
     assert any(len(np.unique(tile.mask)) > len(tile.labels) for tile in tiles)
 
 
-def test_crown_centres_lie_in_their_class(tiles: list[ForestTile]) -> None:
+def test_crown_centers_lie_in_their_class(tiles: list[ForestTile]) -> None:
     for tile in tiles:
         x, y, genus = tile.crowns.astype(int).T
         np.testing.assert_array_equal(tile.mask[y, x], genus)
@@ -110,7 +110,7 @@ def test_every_wooded_label_has_crowns_and_clearings_none(tiles: list[ForestTile
 
 
 def test_crowns_are_lighter_than_the_gaps_between_them(tiles: list[ForestTile]) -> None:
-    # The centres must lie where the crowns are drawn: a shift of the drawing would break this.
+    # The centers must lie where the crowns are drawn: a shift of the drawing would break this.
     lighter = []
     for tile in tiles:
         x, y = tile.crowns[:, :2].astype(int).T
@@ -140,12 +140,12 @@ def lone_crown(name: str, x: int, y: int) -> Crowns:
         radius=np.array([8.0], dtype=np.float32),
         height=np.array([20.0], dtype=np.float32),
         turn=np.zeros(1, dtype=np.float32),
-        colour=np.full((1, 3), 100.0, dtype=np.float32),
+        color=np.full((1, 3), 100.0, dtype=np.float32),
     )
 
 
 @pytest.mark.parametrize(("x", "y"), [(40, 25), (0, 63), (-3, 30), (66, 67)])
-def test_a_crown_is_drawn_at_its_place(x: int, y: int) -> None:
+def test_a_crown_is_drawn_at_its_position(x: int, y: int) -> None:
     canopy = raise_canopy(lone_crown("Picea", x, y), 64)
     rows, columns = np.nonzero(canopy.height)
     assert len(rows) > 5
@@ -268,19 +268,40 @@ def test_a_complete_set_is_not_written_again(tmp_path: Path) -> None:
     assert {path.stat().st_mtime for path in tmp_path.rglob("*.*")} == {1}
 
 
-def test_a_set_of_an_earlier_version_gets_the_names_of_its_mask_values(tmp_path: Path) -> None:
+def test_points_are_the_crowns_by_other_names(dataset: Path) -> None:
+    points, crowns = read_rows(dataset / "points.csv"), read_rows(dataset / "crowns.csv")
+    assert list(points[0]) == ["filename", "x", "y", "label"]
+    assert list(crowns[0]) == ["filename", "x", "y", "class"]
+    assert [list(row.values()) for row in points] == [list(row.values()) for row in crowns]
+    # (0, 0) is the center of the top-left pixel: rounded, a point lies in the pixel of its crown.
+    for row in points:
+        with Image.open(dataset / "masks" / row["filename"]) as mask:
+            genus = np.asarray(mask)[int(row["y"]), int(row["x"])]
+        assert CLASSES[genus] == row["label"]
+
+
+def test_a_set_of_an_earlier_version_gets_the_files_that_it_lacks(tmp_path: Path) -> None:
     write_dataset(tmp_path, tiles=2)
     before = fingerprint(tmp_path)
     for path in tmp_path.rglob("*.png"):
         os.utime(path, (1, 1))
     (tmp_path / "masks" / "classes.json").unlink()
+    (tmp_path / "points.csv").unlink()
     write_dataset(tmp_path, tiles=2)
     assert fingerprint(tmp_path) == before
     assert {path.stat().st_mtime for path in tmp_path.rglob("*.png")} == {1}
 
 
+def test_points_of_an_interrupted_set_are_replaced(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "expected", tiles=2)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "points.csv").write_text("filename,x,y,label\nold.png,1,1,Abies\n")
+    write_dataset(tmp_path / "set", tiles=2)
+    assert fingerprint(tmp_path / "set") == fingerprint(tmp_path / "expected")
+
+
 @pytest.mark.parametrize("lost", ["forest.json", "images/tile_00001.png"])
-def test_an_incomplete_set_is_mended(tmp_path: Path, lost: str) -> None:
+def test_an_incomplete_set_is_completed(tmp_path: Path, lost: str) -> None:
     write_dataset(tmp_path, tiles=3)
     before = fingerprint(tmp_path)
     (tmp_path / lost).unlink()
@@ -314,11 +335,11 @@ def test_impossible_settings_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("place", ["taken", "taken/below"])
-def test_a_file_in_the_place_of_the_folder(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("folder", ["taken", "taken/below"])
+def test_a_file_instead_of_the_folder(tmp_path: Path, folder: str) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        write_dataset(tmp_path / place, tiles=1)
+        write_dataset(tmp_path / folder, tiles=1)
     assert is_sentence(str(caught.value)) and "taken" in str(caught.value)
 
 

@@ -15,8 +15,9 @@ from conftest import Script, assert_refused
 from safetensors.torch import load_file
 from torch import Tensor
 
-from helper_functions.checkpoints.checkpoint import load_model, read_checkpoint, save_checkpoint
-from helper_functions.checkpoints.hub_folder import write_model_folder
+from helper_functions.checkpoints import load_model, read_checkpoint
+from helper_functions.checkpoints.checkpoint import save_checkpoint
+from helper_functions.checkpoints.hub_folder import write_hub_folder
 from helper_functions.inference import export as exporting
 from helper_functions.runtime.errors import UserError
 from models import VoLUNet, create_model
@@ -35,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
             torch.nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
     info = {
-        "task": "classification",
+        "task": "classify",
         "classes": CLASSES,
         "image_size": SIDE,
         "mean": [0.4, 0.5, 0.6],
@@ -52,11 +53,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(checkpoint: Path) -> VoLUNet:
-    return load_model(checkpoint)
+    model = load_model(checkpoint)
+    assert isinstance(model, VoLUNet)
+    return model
 
 
 def batches() -> list[Tensor]:
-    """Pictures in batches of sizes that the export has not seen."""
+    """Images in batches of sizes that the export has not seen."""
     generator = torch.Generator().manual_seed(7)
     return [torch.randn(size, 3, SIDE, SIDE, generator=generator) for size in (1, 3, 7)]
 
@@ -83,7 +86,7 @@ def test_onnx_runs_in_onnx_runtime(
     runtime = pytest.importorskip("onnxruntime", reason=reason)
     flags = ("--output", tmp_path, "--img_dir", tiny_set / "images")
     printed = export(run_here, checkpoint, "onnx", *flags)
-    assert f"model.onnx scores 8 pictures of {tiny_set / 'images'} as the checkpoint" in printed
+    assert f"model.onnx agrees with the checkpoint on 8 images of {tiny_set / 'images'}" in printed
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
     session = runtime.InferenceSession(tmp_path / "model.onnx")
     assert [(node.name, node.shape[1:]) for node in session.get_inputs()] == [
@@ -92,8 +95,8 @@ def test_onnx_runs_in_onnx_runtime(
     for images in batches():
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         np.testing.assert_allclose(logits, expected_logits(model, images), atol=1e-4)
-    card = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert {**card, "task": "classification"} == read_checkpoint(checkpoint)["info"]
+    info = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert info == read_checkpoint(checkpoint)["info"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
 
 
@@ -102,19 +105,19 @@ def test_pytorchs_own_formats_run_without_this_program(
     kind: str, checkpoint: Path, model: VoLUNet, run_here: Script, tmp_path: Path
 ) -> None:
     printed = export(run_here, checkpoint, kind, "--output", tmp_path)
-    assert "5 pictures of random noise (give --img_dir to compare on your own)" in printed
-    scorer: Any
+    assert "5 images of random noise (give --img_dir to compare on your own)" in printed
+    exported: Any
     if kind == "torchscript":
-        scorer = torch.jit.load(tmp_path / "model.torchscript")  # type: ignore[no-untyped-call]
+        exported = torch.jit.load(tmp_path / "model.torchscript")  # type: ignore[no-untyped-call]
     else:
-        scorer = torch.export.load(tmp_path / "model.pt2").module()
+        exported = torch.export.load(tmp_path / "model.pt2").module()
     for images in batches():
         with torch.no_grad():
             torch.testing.assert_close(
-                scorer(images), expected_logits(model, images), atol=1e-4, rtol=0
+                exported(images), expected_logits(model, images), atol=1e-4, rtol=0
             )
-    card = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert (card["classes"], card["image_size"], card["mean"]) == (CLASSES, SIDE, [0.4, 0.5, 0.6])
+    info = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    assert (info["classes"], info["image_size"], info["mean"]) == (CLASSES, SIDE, [0.4, 0.5, 0.6])
 
 
 def test_a_folder_holds_the_model_in_plain_files(
@@ -180,7 +183,7 @@ def test_a_folder_without_its_files_is_named(
 ) -> None:
     with pytest.raises(UserError, match=r"config\.json cannot be read \(No such file"):
         load_model(tmp_path)
-    write_model_folder(tmp_path, model, read_checkpoint(checkpoint)["info"])
+    write_hub_folder(tmp_path, model, read_checkpoint(checkpoint)["info"])
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors does not exist"):
         load_model(tmp_path)
@@ -201,29 +204,29 @@ def test_a_missing_package_is_named(
 def test_an_export_that_scores_differently_is_not_kept(
     checkpoint: Path, run_here: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slightly_wrong(path: Path) -> VoLUNet:
+    def slightly_wrong(path: Path) -> torch.nn.Module:
         wrong = load_model(path)
-        torch.nn.init.normal_(wrong.head.get_parameter("layers.0.base_weight"))
+        torch.nn.init.normal_(wrong.get_parameter("head.layers.0.base_weight"))
         return wrong
 
     monkeypatch.setattr(exporting, "load_model", slightly_wrong)
     output = tmp_path / "out"
     done = run_here("val.py", "--ckpt-path", checkpoint, "--export", "folder", "--output", output)
-    assert_refused(done, "The folder file scores differently from the checkpoint", output)
+    assert_refused(done, "The folder file computes something else than the checkpoint", output)
 
 
 def test_a_size_of_batch_that_was_baked_in_shows(
     model: VoLUNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(model: VoLUNet, example: Tensor, path: Path, _card: dict[str, Any]) -> None:
+    def write(model: torch.nn.Module, example: Tensor, path: Path, _: dict[str, Any]) -> None:
         torch.export.save(torch.export.export(model, (example,)), path)
 
     fixed = exporting.FORMATS["torch-export"]._replace(write=write)
     monkeypatch.setitem(exporting.FORMATS, "torch-export", fixed)
     for size in (1, 2, 4):
-        pictures = torch.rand(size, 3, SIDE, SIDE)
+        images = torch.rand(size, 3, SIDE, SIDE)
         with pytest.raises(UserError, match=r"cannot be written as torch-export by torch \d"):
-            exporting.export("torch-export", model, {}, pictures, tmp_path / "out")
+            exporting.export("torch-export", model, {}, images, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
 
@@ -248,6 +251,6 @@ def test_a_failed_export_names_its_root_and_the_versions(
     assert not (tmp_path / "out").exists()
 
 
-def test_without_pictures_something_must_be_exported(checkpoint: Path, run_here: Script) -> None:
+def test_without_images_something_must_be_exported(checkpoint: Path, run_here: Script) -> None:
     done = run_here("val.py", "--ckpt-path", checkpoint)
     assert_refused(done, "the following arguments are required: --img_dir")

@@ -15,18 +15,16 @@ import torch
 from conftest import ROOT, Script, assert_refused
 
 from helper_functions.checkpoints.checkpoint import save_checkpoint
-from helper_functions.data.image_lists import find_pictures
 from helper_functions.inference import resumable as predicting
-from helper_functions.runtime.errors import UserError
 from models import create_model
 
 
 def save_model(path: Path, seed: int) -> Path:
-    """A small model for pictures of 64 px."""
+    """A small model for images of 64 px."""
     torch.manual_seed(seed)
     model = create_model("resnet10t", 3, min_superpixels=0)
     info = {
-        "task": "classification",
+        "task": "classify",
         "classes": ["blue", "green", "red"],
         "image_size": 64,
         "mean": None,
@@ -45,27 +43,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "_PICTURES_PER_PART", 4)
+    monkeypatch.setattr(predicting, "_IMAGES_PER_PART", 4)
 
 
-def flags(checkpoint: Path, pictures: object, output: Path) -> tuple[object, ...]:
+def flags(checkpoint: Path, images: object, output: Path) -> tuple[object, ...]:
     return (
-        *("--ckpt-path", checkpoint, "--img_dir", pictures, "--output", output),
+        *("--ckpt-path", checkpoint, "--img_dir", images, "--output", output),
         *("--device", "cpu", "-j", 0, "-b", 2),
     )
 
 
-# Ends this process by SIGKILL when it has written two parts of four pictures.
+# Ends this process by SIGKILL when it has written two parts of four images.
 KILLED = """
 import os, runpy, signal, sys
 from helper_functions.inference import resumable as predicting
-predicting._PICTURES_PER_PART = 4
-save = predicting.Prediction.save
+predicting._IMAGES_PER_PART = 4
+save = predicting.PredictionStore.save
 def save_and_die(self, number, part):
     save(self, number, part)
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-predicting.Prediction.save = save_and_die
+predicting.PredictionStore.save = save_and_die
 sys.argv[0] = "val.py"
 runpy.run_path("val.py", run_name="__main__")
 """
@@ -85,7 +83,7 @@ def predict_until_killed(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def killed(checkpoint: Path, tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a prediction of 18 pictures leaves behind that was killed after eight."""
+    """What a prediction of 18 images leaves behind that was killed after eight."""
     output = tmp_path_factory.mktemp("killed") / "out"
     predict_until_killed(*flags(checkpoint, tiny_set / "images", output))
     return output
@@ -103,7 +101,7 @@ def test_a_killed_prediction_continues_and_ends_where_an_undisturbed_one_ends(
     output = shutil.copytree(killed, tmp_path / "continued")
     done = run_here("val.py", *flags(checkpoint, tiny_set / "images", output))
     assert done.status == 0, done.errors
-    assert "Continuing: 8 of 18 images have been scored before." in done.printed
+    assert "Continuing: 8 of 18 images have been predicted before." in done.printed
     assert f"The scores of 18 images are in {output / 'predictions.csv'}." in done.printed
     assert [path.name for path in output.iterdir()] == ["predictions.csv"]
     undisturbed = run_here("val.py", *flags(checkpoint, tiny_set / "images", tmp_path / "whole"))
@@ -125,13 +123,13 @@ def test_what_was_scored_is_not_scored_again(
 ) -> None:
     output = shutil.copytree(killed, tmp_path / "continued")
     saved: list[int] = []
-    save = predicting.Prediction.save
+    save = predicting.PredictionStore.save
 
-    def spy(self: predicting.Prediction, number: int, part: predicting.Part) -> None:
-        saved.extend(part.places.tolist())
+    def spy(self: predicting.PredictionStore, number: int, part: predicting.Part) -> None:
+        saved.extend(part.indices)
         save(self, number, part)
 
-    monkeypatch.setattr(predicting.Prediction, "save", spy)
+    monkeypatch.setattr(predicting.PredictionStore, "save", spy)
     done = run_here("val.py", *flags(checkpoint, tiny_set / "images", output))
     assert done.status == 0, done.errors
     assert saved == list(range(8, 18))
@@ -154,7 +152,7 @@ def test_a_prediction_is_not_continued_with_other_settings(
     more = shutil.copytree(tiny_set / "images", tmp_path / "images")
     shutil.copy(more / "picture_00.png", more / "new.png")
     done = run_here("val.py", *flags(checkpoint, more, output))
-    assert_refused(done, "differs in: pictures.")
+    assert_refused(done, "differs in: images.")
     assert [path.name for path in output.iterdir()] == [".predictions"]
 
 
@@ -179,19 +177,19 @@ def test_a_damaged_part_is_named(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_bad_pictures_in_any_part_are_left_out_on_request(
+def test_bad_images_in_any_part_are_left_out_on_request(
     checkpoint: Path, tiny_set: Path, run_here: Script, tmp_path: Path
 ) -> None:
-    pictures = shutil.copytree(tiny_set / "images", tmp_path / "images")
+    images = shutil.copytree(tiny_set / "images", tmp_path / "images")
     bad = [f"picture_{number:02d}.png" for number in (1, *range(4, 8), 17)]  # one part wholly
     for name in bad:
-        (pictures / name).write_bytes(b"torn")
-    arguments = ("val.py", *flags(checkpoint, pictures, tmp_path / "out"))
+        (images / name).write_bytes(b"torn")
+    arguments = ("val.py", *flags(checkpoint, images, tmp_path / "out"))
     assert_refused(run_here(*arguments), "picture_01.png", tmp_path / "out")
     done = run_here(*arguments, "--skip-bad")
     assert done.status == 0, done.errors
     for name in bad:
-        assert f"Left out: Cannot read the image {pictures / name}" in done.printed
+        assert f"Left out: Cannot read the image {images / name}" in done.printed
     clean = run_here("val.py", *flags(checkpoint, tiny_set / "images", tmp_path / "clean"))
     assert clean.status == 0, clean.errors
     expected = _scores(tmp_path / "clean" / "predictions.csv")
@@ -201,14 +199,14 @@ def test_bad_pictures_in_any_part_are_left_out_on_request(
         np.testing.assert_allclose(scores, expected[name], rtol=1e-5)
 
 
-def test_pictures_all_bad_leave_nothing_behind(
+def test_images_all_bad_leave_nothing_behind(
     checkpoint: Path, run_here: Script, tmp_path: Path
 ) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "torn.png").write_bytes(b"torn")
     output = tmp_path / "out"
     done = run_here("val.py", *flags(checkpoint, tmp_path / "images", output), "--skip-bad")
-    assert_refused(done, "None of the 1 pictures can be read. Cannot read the image", output)
+    assert_refused(done, "None of the 1 images can be read. Cannot read the image", output)
 
 
 def _scores(path: Path) -> dict[str, list[float]]:
@@ -257,76 +255,6 @@ def test_two_predictions_do_not_share_a_folder(
         assert other.stdout.readline() == "held\n"
         done = run_here("val.py", *flags(checkpoint, tiny_set / "images", output))
         assert_refused(done, "Another run is at work in")
-
-
-# ---- which pictures
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Empty files: two pictures in folders, one beside them, and notes."""
-    for name in ("b/two.jpg", "a/one.png", "three.jpg", "notes.md"):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return tmp_path / "photos"
-
-
-def test_a_folder_gives_names_below_it(photos: Path) -> None:
-    assert find_pictures(photos).names == ["a/one.png", "b/two.jpg", "three.jpg"]
-
-
-def test_a_pattern_gives_what_it_matches(photos: Path) -> None:
-    found = find_pictures(photos / "**" / "*.jpg")
-    assert found.paths == [photos / "b" / "two.jpg", photos / "three.jpg"]
-    assert found.names == [path.as_posix() for path in found.paths]
-    assert find_pictures(photos / "*").paths == [photos / "three.jpg"]
-
-
-def test_a_folder_that_looks_like_a_pattern_is_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "run[1]").mkdir()
-    (tmp_path / "run[1]" / "one.png").touch()
-    assert find_pictures(tmp_path / "run[1]").names == ["one.png"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("list.txt", "b/two.jpg\n\na/one, two.png\n"),
-        ("list.csv", 'b/two.jpg\n"a/one, two.png"\n'),
-        ("list.csv", 'label,filename,split\n[],b/two.jpg,val\n[],"a/one, two.png",val\n'),
-        ("list.csv", '\ufefffilename\nb/two.jpg\n"a/one, two.png"\n'),
-    ],
-)
-def test_a_list_gives_its_rows_relative_to_its_folder(photos: Path, name: str, text: str) -> None:
-    (photos / name).write_text(text, encoding="utf-8")
-    found = find_pictures(photos / name)
-    assert found.names == ["b/two.jpg", "a/one, two.png"]
-    assert found.paths == [photos / "b" / "two.jpg", photos / "a" / "one, two.png"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("list.txt", b"\n", "lists no picture"),
-        ("list.csv", b"filename\n", "lists no picture"),
-        ("list.csv", b"label,filename\n[],a.png\n[]\n", "line 3: the file name is empty"),
-        ("list.txt", b"caf\xe9.png\n", "is not UTF-8 text"),
-    ],
-)
-def test_a_list_that_cannot_be_used_is_named(
-    tmp_path: Path, name: str, content: bytes, sentence: str
-) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=sentence):
-        find_pictures(tmp_path / name)
-
-
-def test_patterns_and_folders_without_pictures_are_named(photos: Path) -> None:
-    with pytest.raises(UserError, match=r"\*\.tif matches no picture; check --img_dir"):
-        find_pictures(photos / "*.tif")
-    with pytest.raises(UserError, match="nowhere is not an existing folder"):
-        find_pictures(photos / "nowhere")
 
 
 def test_a_list_and_a_pattern_are_predicted(

@@ -1,4 +1,4 @@
-"""Test-time augmentation against views scored one by one."""
+"""Test-time augmentation against mirror images scored one by one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from conftest import SMALL, Script, data_flags
 
 from helper_functions.checkpoints.checkpoint import load_model
 from helper_functions.data.images import read_image
-from helper_functions.inference.tta import VIEWS, ViewAverage
+from helper_functions.inference.tta import TTA, AveragedModel
 from models import create_model
 
 
-def test_views_are_all_the_mirror_images() -> None:
+def test_the_model_sees_all_the_mirror_images() -> None:
     seen: list[torch.Tensor] = []
 
     class Keep(torch.nn.Module):
@@ -27,7 +27,7 @@ def test_views_are_all_the_mirror_images() -> None:
             return images.flatten(1)[:, :2]
 
     images = torch.rand(2, 3, 5, 5)
-    ViewAverage(Keep(), Keep(), "all-flips")(images)
+    AveragedModel(Keep(), "all-flips")(images)
     array = images.numpy()
     expected = [array[:, :, ::v, ::h] for v, h in product((1, -1), repeat=2)]
     assert len(seen) == 4
@@ -35,20 +35,30 @@ def test_views_are_all_the_mirror_images() -> None:
         assert sum(np.array_equal(view, found.numpy()) for found in seen) == 1
 
 
-@pytest.mark.parametrize("views", VIEWS)
-def test_logits_are_the_mean(views: str) -> None:
+@pytest.mark.parametrize("tta", TTA)
+def test_logits_are_the_mean(tta: str) -> None:
     torch.manual_seed(0)
     model = create_model("resnet10t", 4, image_size=64).eval()
     images = torch.rand(3, 3, 64, 64)
     every = [model(images)]
-    if views != "none":
+    if tta != "none":
         every.append(model(torch.from_numpy(images.numpy()[:, :, :, ::-1].copy())))
-    if views == "all-flips":
+    if tta == "all-flips":
         every += [model(torch.from_numpy(images.numpy()[:, :, ::-1, ::h].copy())) for h in (1, -1)]
-    torch.testing.assert_close(ViewAverage(model, model, views)(images), sum(every) / len(every))
+    torch.testing.assert_close(AveragedModel(model, tta)(images), sum(every) / len(every))
 
 
-def test_validation_with_views(tiny_set: Path, tmp_path: Path, run_here: Script) -> None:
+@pytest.mark.parametrize("tta", TTA)
+def test_dense_outputs_are_mirrored_back(tta: str) -> None:
+    """A model that answers every pixel by itself has nothing to gain: the mean is its answer."""
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 4, 1).eval()
+    images = torch.rand(2, 3, 6, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(AveragedModel(model, tta)(images), model(images))
+
+
+def test_validation_with_tta(tiny_set: Path, tmp_path: Path, run_here: Script) -> None:
     run = tmp_path / "run"
     flags = (*data_flags(tiny_set), *SMALL)
     assert run_here("train.py", *flags, "--epochs", 1, "--output-path", run).status == 0
@@ -59,8 +69,8 @@ def test_validation_with_views(tiny_set: Path, tmp_path: Path, run_here: Script)
     table = pd.read_csv(run / "val" / "predictions.csv").set_index("filename")
     model = load_model(best)
     for name, row in table.iterrows():
-        picture = read_image(tiny_set / "images" / str(name)).resize((64, 64), resample=2)
-        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
+        image = read_image(tiny_set / "images" / str(name)).resize((64, 64), resample=2)
+        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
         with torch.inference_mode():
             logits = (model(pixels) + model(pixels.flip(3))) / 2
         np.testing.assert_allclose(row, logits.sigmoid()[0], atol=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import tracemalloc
 from itertools import pairwise
@@ -33,6 +32,16 @@ def case_name(case: dict[str, Any]) -> str:
 def golden_arrays(case: dict[str, Any]) -> tuple[Array, Array]:
     with np.load(GOLDEN / "metrics.npz") as arrays:
         return arrays[f"{case['name']}_targets"], arrays[f"{case['name']}_scores"]
+
+
+def set_metrics(*arguments: Any) -> dict[str, Any]:
+    """The metrics of a whole set."""
+    return metrics.multilabel_metrics(*arguments)[0]
+
+
+def class_table(*arguments: Any) -> dict[str, Array]:
+    """The metrics of every class."""
+    return metrics.multilabel_metrics(*arguments)[1]
 
 
 def distinct_scores(num_images: int, num_classes: int, seed: int) -> Array:
@@ -176,7 +185,7 @@ def test_scores_are_compared_in_float32() -> None:
 def test_input_is_left_unchanged() -> None:
     targets, scores = random_targets(20, 4, seed=1), distinct_scores(20, 4, seed=2)
     targets_before, scores_before = targets.copy(), scores.copy()
-    metrics.evaluate(targets, scores)
+    set_metrics(targets, scores)
     np.testing.assert_array_equal(targets, targets_before)
     np.testing.assert_array_equal(scores, scores_before)
 
@@ -184,12 +193,12 @@ def test_input_is_left_unchanged() -> None:
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float16, np.float32])
 def test_targets_of_any_type_give_the_same(dtype: type) -> None:
     targets, scores = random_targets(40, 5, seed=1), distinct_scores(40, 5, seed=2)
-    assert metrics.evaluate(targets.astype(dtype), scores) == metrics.evaluate(targets, scores)
+    assert set_metrics(targets.astype(dtype), scores) == set_metrics(targets, scores)
 
 
 def test_half_precision_scores_equal_their_float32_values() -> None:
     targets, half = random_targets(40, 5, seed=1), distinct_scores(40, 5, seed=2).astype(np.float16)
-    assert metrics.evaluate(targets, half) == metrics.evaluate(targets, half.astype(np.float32))
+    assert set_metrics(targets, half) == set_metrics(targets, half.astype(np.float32))
     # float16(0.3) is 0.30004883: above 0.3 in float32, equal to it if compared in float16.
     score = np.array([[0.3]], np.float16)
     assert metrics.precision_recall_f1([[1]], score, threshold=0.3)["R_O"] == 100.0
@@ -198,15 +207,9 @@ def test_half_precision_scores_equal_their_float32_values() -> None:
 def test_torch_tensors_are_accepted() -> None:
     targets, scores = random_targets(40, 5, seed=1), distinct_scores(40, 5, seed=2)
     for torch_scores in (torch.from_numpy(scores), torch.from_numpy(scores).half()):
-        assert metrics.evaluate(torch.from_numpy(targets), torch_scores) == metrics.evaluate(
+        assert set_metrics(torch.from_numpy(targets), torch_scores) == set_metrics(
             targets, torch_scores.float().numpy()
         )
-
-
-def test_the_example_in_the_docstring_holds() -> None:
-    result = doctest.testmod(metrics)
-    assert result.attempted == 1
-    assert result.failed == 0
 
 
 # ---- precision, recall and F1
@@ -257,9 +260,9 @@ def test_a_score_at_the_threshold_is_not_predicted() -> None:
 def test_every_class_has_its_own_threshold() -> None:
     targets, scores = random_targets(60, 4, seed=1), distinct_scores(60, 4, seed=2)
     thresholds = np.array([0.1, 0.4, 0.6, 0.8])
-    table = metrics.per_class_table(targets, scores, thresholds)
+    table = class_table(targets, scores, thresholds)
     for k, threshold in enumerate(thresholds):
-        alone = metrics.per_class_table(targets[:, [k]], scores[:, [k]], threshold)
+        alone = class_table(targets[:, [k]], scores[:, [k]], threshold)
         assert {name: column[k] for name, column in table.items()} == {
             name: column[0] for name, column in alone.items()
         }
@@ -269,9 +272,9 @@ def test_every_class_has_its_own_threshold() -> None:
     )
 
 
-def test_per_class_table_equals_scikit_learn() -> None:
+def test_class_table_equals_scikit_learn() -> None:
     targets, scores = random_targets(80, 6, seed=3), distinct_scores(80, 6, seed=4)
-    table = metrics.per_class_table(targets, scores, 0.4)
+    table = class_table(targets, scores, 0.4)
     precision, recall, f1, support = precision_recall_fscore_support(
         targets, scores > 0.4, average=None, zero_division=0
     )
@@ -287,18 +290,18 @@ def test_per_class_table_equals_scikit_learn() -> None:
 
 def test_the_summary_follows_from_the_table() -> None:
     targets, scores = random_targets(80, 6, seed=3), distinct_scores(80, 6, seed=4)
-    table = metrics.per_class_table(targets, scores)
+    table = class_table(targets, scores)
     result = metrics.precision_recall_f1(targets, scores)
     for column, name in (("precision", "P_C"), ("recall", "R_C"), ("F1", "F_C")):
         assert result[name] == table[column].mean()
 
 
-# ---- the report
+# ---- all metrics of a set
 
 
-def test_evaluate_gathers_the_other_functions() -> None:
+def test_multilabel_metrics_hold_those_of_the_other_functions() -> None:
     targets, scores = random_targets(90, 7, seed=5), distinct_scores(90, 7, seed=6)
-    result = metrics.evaluate(targets, scores, threshold=0.3)
+    result = set_metrics(targets, scores, 0.3)
     ap = metrics.average_precision_per_class(targets, scores)
     rates = metrics.precision_recall_f1(targets, scores, 0.3)
     assert {name: result[name] for name in rates} == rates
@@ -309,34 +312,34 @@ def test_evaluate_gathers_the_other_functions() -> None:
     assert result["nothing_predicted"] is False
 
 
-def test_evaluate_gives_scikit_learns_value_over_present_classes() -> None:
+def test_map_sklearn_is_scikit_learns_value_over_present_classes() -> None:
     targets = random_targets(90, 7, seed=5)
     scores = distinct_scores(90, 7, seed=6).round(1)
     expected = np.mean([average_precision_score(targets[:, k], scores[:, k]) for k in range(1, 7)])
-    result = metrics.evaluate(targets, scores)
+    result = set_metrics(targets, scores)
     assert result["mAP_sklearn"] == pytest.approx(100 * expected)
     assert abs(result["mAP_sklearn"] - result["mAP_present"]) > 1e-3  # the ties matter
 
 
 @pytest.mark.parametrize("threshold", [0.5, np.array([0.1, 0.2, 0.3, 0.4])])
-def test_evaluate_can_be_written_as_json(threshold: float | Array) -> None:
-    result = metrics.evaluate(
-        random_targets(30, 4, seed=1), distinct_scores(30, 4, seed=2), threshold
-    )
+def test_multilabel_metrics_can_be_written_as_json(threshold: float | Array) -> None:
+    result = set_metrics(random_targets(30, 4, seed=1), distinct_scores(30, 4, seed=2), threshold)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["threshold"] == (
         threshold if isinstance(threshold, float) else threshold.tolist()
     )
 
 
-def test_evaluate_says_that_nothing_is_predicted() -> None:
+def test_multilabel_metrics_tell_that_nothing_is_predicted() -> None:
     targets, scores = np.array([[1, 0], [0, 0]]), np.array([[0.4, 0.2], [0.1, 0.5]])
-    assert metrics.evaluate(targets, scores)["nothing_predicted"] is True
-    assert metrics.evaluate(targets, scores, 0.49)["nothing_predicted"] is False
+    assert set_metrics(targets, scores)["nothing_predicted"] is True
+    assert set_metrics(targets, scores, 0.49)["nothing_predicted"] is False
 
 
-def test_evaluate_without_any_positive_is_all_zeros(recwarn: pytest.WarningsRecorder) -> None:
-    result = metrics.evaluate(np.zeros((3, 2)), np.full((3, 2), 0.9))
+def test_multilabel_metrics_without_any_positive_are_all_zeros(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    result = set_metrics(np.zeros((3, 2)), np.full((3, 2), 0.9))
     zeros = (*RATES, "CF1", "mAP", "mAP_present", "mAP_sklearn")
     assert {name: result[name] for name in zeros} == dict.fromkeys(zeros, 0.0)
     assert result["absent_classes"] == 2
@@ -466,8 +469,7 @@ WRONG_INPUT: dict[str, tuple[Array, Array, str]] = {
         metrics.average_precision_per_class,
         metrics.mean_average_precision,
         metrics.precision_recall_f1,
-        metrics.per_class_table,
-        metrics.evaluate,
+        metrics.multilabel_metrics,
     ],
 )
 @pytest.mark.parametrize("name", WRONG_INPUT)
@@ -488,9 +490,7 @@ def test_average_precision_of_one_class_names_wrong_input() -> None:
         metrics.average_precision([], [])
 
 
-@pytest.mark.parametrize(
-    "function", [metrics.precision_recall_f1, metrics.per_class_table, metrics.evaluate]
-)
+@pytest.mark.parametrize("function", [metrics.precision_recall_f1, metrics.multilabel_metrics])
 @pytest.mark.parametrize(
     ("threshold", "sentence"),
     [
@@ -527,19 +527,9 @@ def test_mean_of_scikit_learns_definition_equals_scikit_learn_with_ties(levels: 
     targets = random_targets(70, 35, seed=levels)
     scores = np.random.default_rng(levels).integers(0, levels, targets.shape) / levels - 0.2
     expected = [average_precision_score(targets[:, k], scores[:, k]) for k in range(1, 35)]
-    assert metrics.evaluate(targets, scores)["mAP_sklearn"] == pytest.approx(
+    assert set_metrics(targets, scores)["mAP_sklearn"] == pytest.approx(
         100 * np.mean(expected), rel=1e-12
     )
-
-
-def test_a_report_is_the_evaluation_and_the_table() -> None:
-    targets, scores = random_targets(70, 35, seed=1), distinct_scores(70, 35, seed=2)
-    measured, table = metrics.report(targets, scores, 0.3)
-    assert measured == metrics.evaluate(targets, scores, 0.3)
-    expected = metrics.per_class_table(targets, scores, 0.3)
-    assert {name: column.tolist() for name, column in table.items()} == {
-        name: column.tolist() for name, column in expected.items()
-    }
 
 
 def test_frequency_baseline_is_scikit_learns_value_of_constant_scores() -> None:
@@ -555,17 +545,17 @@ def test_wrong_values_are_found_in_any_block_of_rows() -> None:
     scores[rows - 2, 1] = np.nan
     sentence = rf"the value at index \({rows - 2}, 1\) is nan\.$"
     with pytest.raises(ValueError, match=sentence):
-        metrics.evaluate(targets, scores)
+        set_metrics(targets, scores)
     targets[rows - 2, 1] = np.nan
     with pytest.raises(ValueError, match=rf"^Every target .*{sentence}"):
-        metrics.evaluate(targets, scores)
+        set_metrics(targets, scores)
 
 
 def test_memory_does_not_grow_with_the_set() -> None:
     targets, scores = random_targets(16_000, 200, seed=1), distinct_scores(16_000, 200, seed=2)
     small_targets = targets.astype(np.uint8)
     tracemalloc.start()
-    metrics.report(small_targets, scores)
+    metrics.multilabel_metrics(small_targets, scores)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < scores.nbytes

@@ -1,4 +1,4 @@
-"""Figures by picture against scikit-learn and loops written out."""
+"""Metrics image by image against scikit-learn and loops written out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from helper_functions.metrics import multilabel as metrics
-from helper_functions.metrics import per_image as picture_metrics
+from helper_functions.metrics import per_image
+from helper_functions.metrics.multilabel import multilabel_metrics
 
 Array = npt.NDArray[Any]
 SIZES = ((60, 3), (60, 12), (40, 50))
 
 
+def set_metrics(*arguments: Any) -> dict[str, Any]:
+    """The metrics of a whole set."""
+    return multilabel_metrics(*arguments)[0]
+
+
 def sample(num_images: int, num_classes: int, levels: int = 0) -> tuple[Array, Array]:
-    """Targets, some pictures without labels and some with many, and scores; ``levels``: ties."""
+    """Targets, some images without labels and some with many, and scores; ``levels``: ties."""
     rng = np.random.default_rng(num_images + num_classes + levels)
     share = rng.choice([0.0, 0.1, 0.9], size=(num_images, 1))
     targets = (rng.random((num_images, num_classes)) < share).astype(np.uint8)
@@ -40,7 +45,7 @@ def top_indicator(scores: Array, count: int) -> Array:
 
 
 def fathomnet_by_loops(targets: Array, scores: Array) -> float:
-    """MAP@20 as the competition scores lists of labels: over its ranks, picture by picture."""
+    """MAP@20 as the competition scores lists of labels: over its ranks, image by image."""
     total = 0.0
     for row, own in zip(targets, scores, strict=True):
         labels = {k for k, target in enumerate(row) if target}
@@ -57,14 +62,14 @@ def fathomnet_by_loops(targets: Array, scores: Array) -> float:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("levels", [0, 3])
-def test_figures_equal_scikit_learn_and_loops(
+def test_metrics_equal_scikit_learn_and_loops(
     size: tuple[int, int], levels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_metrics, "_SCORES_PER_BLOCK", 7 * size[1])  # seven pictures
+    monkeypatch.setattr(per_image, "_SCORES_PER_BLOCK", 7 * size[1])  # seven images
     targets, scores = sample(*size, levels)
     assert not targets.any(axis=1).all()  # some have no label
     assert targets.sum(axis=1).max() > min(20, size[1] - 1)
-    result = metrics.evaluate(targets, scores, 0.6)
+    result = set_metrics(targets, scores, 0.6)
     decisions, five = scores > np.float32(0.6), top_indicator(scores, 5)
     settings = {"average": "samples", "zero_division": 0}
     expected = {
@@ -84,7 +89,7 @@ def test_top1_of_single_labels_is_scikit_learns_accuracy() -> None:
     _, scores = sample(60, 12)
     labels = np.random.default_rng(0).integers(0, 12, 60)
     expected = top_k_accuracy_score(labels, scores, k=1, labels=np.arange(12))
-    result = metrics.evaluate(np.eye(12, dtype=int)[labels], scores)
+    result = set_metrics(np.eye(12, dtype=int)[labels], scores)
     assert 0 < expected < 1
     assert result["top1"] == pytest.approx(100 * expected)
 
@@ -93,20 +98,20 @@ def test_map_at_20_of_few_classes_is_scikit_learns_label_ranking() -> None:
     targets, scores = sample(60, 12)
     labelled = targets.any(axis=1)
     expected = label_ranking_average_precision_score(targets[labelled], scores[labelled])
-    result = metrics.evaluate(targets[labelled], scores[labelled])
+    result = set_metrics(targets[labelled], scores[labelled])
     assert result["MAP_at_20"] == pytest.approx(100 * expected)
 
 
 def test_of_equal_scores_the_lower_class_index_ranks_first() -> None:
     scores = np.full((1, 8), 0.5, np.float32)
-    first = metrics.evaluate(np.eye(8, dtype=int)[[0]], scores)
-    last = metrics.evaluate(np.eye(8, dtype=int)[[7]], scores)
+    first = set_metrics(np.eye(8, dtype=int)[[0]], scores)
+    last = set_metrics(np.eye(8, dtype=int)[[7]], scores)
     assert (first["top1"], first["recall_at_5"], first["MAP_at_20"]) == (100, 100, 100)
     assert (last["top1"], last["recall_at_5"], last["MAP_at_20"]) == (0, 0, 12.5)
 
 
-def test_without_labels_or_decisions_every_figure_is_zero() -> None:
-    result = metrics.evaluate(np.zeros((2, 3)), np.full((2, 3), 0.1))
+def test_without_labels_or_decisions_every_metric_is_zero() -> None:
+    result = set_metrics(np.zeros((2, 3)), np.full((2, 3), 0.1))
     names = ("samples_F1", "weighted_F1", "top1", "precision_at_5", "recall_at_5", "MAP_at_20")
     assert {name: result[name] for name in names} == dict.fromkeys(names, 0.0)
 
@@ -117,6 +122,4 @@ def test_samples_f1_takes_one_threshold_a_class() -> None:
     expected = f1_score(
         targets, scores > thresholds.astype(np.float32), average="samples", zero_division=0
     )
-    assert metrics.evaluate(targets, scores, thresholds)["samples_F1"] == pytest.approx(
-        100 * expected
-    )
+    assert set_metrics(targets, scores, thresholds)["samples_F1"] == pytest.approx(100 * expected)

@@ -25,8 +25,8 @@ from sklearn.metrics import (
 
 from helper_functions.checkpoints.checkpoint import save_checkpoint
 from helper_functions.metrics.calibration import (
-    HIGHEST,
-    LOWEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     fit_temperature,
     logits_of,
     reliability,
@@ -104,7 +104,7 @@ def test_a_threshold_lies_between_scores_however_close() -> None:
     assert third == pytest.approx(0.55)
 
 
-def test_classes_without_a_picture_keep_the_fallback() -> None:
+def test_classes_without_an_image_keep_the_fallback() -> None:
     targets, scores = _case(0)
     targets[:, 2] = 0
     scores[:, 4] = 0
@@ -143,7 +143,9 @@ def test_the_temperature_is_the_one_scipy_finds(stretch: float) -> None:
         labels = torch.tensor(targets, dtype=torch.float64)
         return torch.nn.functional.binary_cross_entropy_with_logits(scaled, labels).item()
 
-    best = minimize_scalar(loss, bounds=(LOWEST, HIGHEST), options={"xatol": 1e-9}).x
+    best = minimize_scalar(
+        loss, bounds=(MIN_TEMPERATURE, MAX_TEMPERATURE), options={"xatol": 1e-9}
+    ).x
     found = fit_temperature(targets, scores)
     # Near 1, float32 probabilities know their logits only so well, and above 17 not at all.
     assert found == pytest.approx(best, rel={8.0: 5e-3, 4.0: 1e-4}.get(stretch, 1e-5))
@@ -155,8 +157,8 @@ def test_the_temperature_is_the_one_scipy_finds(stretch: float) -> None:
 def test_a_temperature_without_a_minimum_ends_at_the_bounds() -> None:
     targets = np.array([[1, 0], [0, 1]], np.uint8)
     right = np.where(targets == 1, 0.8, 0.3).astype(np.float32)
-    assert fit_temperature(targets, right) == pytest.approx(LOWEST)
-    assert fit_temperature(1 - targets, right) == pytest.approx(HIGHEST)
+    assert fit_temperature(targets, right) == pytest.approx(MIN_TEMPERATURE)
+    assert fit_temperature(1 - targets, right) == pytest.approx(MAX_TEMPERATURE)
     assert fit_temperature(targets, np.full((2, 2), 0.5, np.float32)) == 1
 
 
@@ -204,7 +206,8 @@ def test_first_the_temperature_then_the_thresholds() -> None:
     assert both.temperature == fit_temperature(targets, scores) != 1
     # The order of the scores stays, and so do the decisions.
     np.testing.assert_array_equal(
-        both.scale(scores) > both.limits(7), plain.scale(scores) > plain.limits(7)
+        both.scale(scores) > both.class_thresholds(7),
+        plain.scale(scores) > plain.class_thresholds(7),
     )
     only = tune(OperatingPoint(0.3), targets, scores, None, True)
     assert (only.threshold, only.temperature) == (0.3, both.temperature)
@@ -261,7 +264,7 @@ def test_wrong_files_are_refused(tmp_path: Path, content: str | None, sentence: 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that knows nothing, but scores pictures differently."""
+    """A network that knows nothing, but scores images differently."""
     torch.manual_seed(0)
     model = create_model("resnet10t", 3, subsampling=True, sub_h=2, sub_w=2, min_superpixels=2)
     with torch.no_grad():

@@ -17,16 +17,16 @@ def _measure(command: Command, head: str, adam: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_step_stays_near_parameters_gradients_and_optimiser(command: Command) -> None:
-    found = _measure(command, "blockwise", "project")
+def test_a_step_stays_near_parameters_gradients_and_optimizer(command: Command) -> None:
+    measured = _measure(command, "blockwise", "project")
     # Ten numbers for each pair of channel and class; gradients and two moments as many again.
     pairs = CHANNELS * CLASSES
-    assert found["needed"] == pytest.approx(4 * 10 * pairs * 4, rel=1e-3)
-    assert found["needed"] < found["peak"] <= 1.15 * found["needed"]
+    assert measured["needed"] == pytest.approx(4 * 10 * pairs * 4, rel=1e-3)
+    assert measured["needed"] < measured["peak"] <= 1.15 * measured["needed"]
 
 
 @pytest.mark.parametrize(("head", "adam"), [("plain", "project"), ("blockwise", "loop")])
 def test_the_measurement_sees_copies_of_the_weights(command: Command, head: str, adam: str) -> None:
     """The plain layer copies its spline weights, and a loop over the parameters its moments."""
-    found = _measure(command, head, adam)
-    assert found["peak"] > 1.15 * found["needed"]
+    measured = _measure(command, head, adam)
+    assert measured["peak"] > 1.15 * measured["needed"]

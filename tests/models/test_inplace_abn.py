@@ -101,7 +101,7 @@ def test_training_refuses_in_place_abn_that_cannot_be(
 
 
 def test_the_readme_gives_the_commands_of_the_message() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
     assert "\n".join(BUILD_COMMANDS) in readme
     assert (ROOT / BUILD_COMMANDS[1].split()[-1]).read_text().strip().endswith("inplace-abn==1.1.0")
 
@@ -225,7 +225,7 @@ def _kept_for_backward(backbone: nn.Module, images: Tensor) -> int:
 
 def test_activation_memory_is_as_the_readme_says() -> None:
     pytest.importorskip("inplace_abn")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
     told = re.search(r"(\d+) MiB in place of (\d+) MiB", readme)
     assert told is not None
     plain, converted = (_kept_for_backward(each, _images(4, 224)) for each in _pair(torch.float32))

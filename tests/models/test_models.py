@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 import timm
 import torch
+from conftest import GOLDEN
 from safetensors.torch import save_file
 
-from models import TrainingOutput, VoLUNet, create_model
+from helper_functions.training.run import checkpoint_activations
+from models import (
+    ARCHITECTURES,
+    TrainingOutput,
+    VoLUNet,
+    VoLUNetConfig,
+    build,
+    build_for_inference,
+    create_model,
+)
 from models.backbones import ALIASES, create_backbone, feature_map
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
-from models.volunet import average_by_matrices, average_to_grid
 
 TINY = "resnet10t"  # the smallest residual network of timm with a 7 x 7 map at 224 px
 
@@ -73,7 +82,7 @@ def test_without_superpixels_every_cell_of_the_full_map_is_a_region(min_superpix
     assert len(regions) == 98
 
 
-def test_without_subsampling_superpixels_are_found_on_the_full_map() -> None:
+def test_without_subsampling_superpixels_are_computed_on_the_full_map() -> None:
     model = _model(min_superpixels=6)
     features = torch.rand(2, 8, 5, 7)
     regions, _ = model.region_features(features)
@@ -120,11 +129,11 @@ def test_region_scores_are_the_heads_answers_to_the_means_of_the_regions(
         torch.testing.assert_close(scores.region_logits, model.head(regions))
         cells = torch.nn.functional.adaptive_avg_pool2d(features, grid)
         row = 0
-        for picture, labels in zip(cells, scores.labels, strict=True):
+        for image, labels in zip(cells, scores.labels, strict=True):
             assert labels.shape == grid
             assert labels.unique().tolist() == list(range(int(labels.max()) + 1))
             for label in range(int(labels.max()) + 1):
-                mean = picture[:, labels == label].mean(dim=1)
+                mean = image[:, labels == label].mean(dim=1)
                 torch.testing.assert_close(regions[row], mean)
                 row += 1
     assert row == len(scores.region_logits)
@@ -144,8 +153,6 @@ def test_gradients_reach_backbone_and_head_through_both_branches() -> None:
 
 
 def test_checkpointed_activations_give_the_same_gradients() -> None:
-    from train import checkpoint_activations
-
     gradients = []
     for checkpointed in (False, True):
         model = _model(subsampling=True)
@@ -158,19 +165,84 @@ def test_checkpointed_activations_give_the_same_gradients() -> None:
         torch.testing.assert_close(plain, recomputed)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (2, 3), (7, 5), (1, 1)])
-def test_pooling_for_mps_equals_adaptive_pooling(rows: int, columns: int) -> None:
-    features = torch.rand(2, 3, 7, 5, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.adaptive_avg_pool2d(features, (rows, columns))
-    assert torch.equal(average_to_grid(features, rows, columns), expected)
-    torch.testing.assert_close(average_by_matrices(features, rows, columns), expected)
-
-
 def test_settings_rebuild_the_model() -> None:
     model = _model(subsampling=True, vdsm="nearest", min_superpixels=3)
     twin = create_model(**model.settings)
     twin.load_state_dict(model.state_dict())
-    assert (twin.subsampling, twin.vdsm, twin.min_superpixels) == (True, "nearest", 3)
+    assert twin.config == VoLUNetConfig(subsampling=True, vdsm="nearest", min_superpixels=3)
+    assert twin.settings == model.settings
+
+
+@pytest.mark.parametrize("name", ["model-highest.ckpt", "last.ckpt"])
+def test_checkpoints_of_an_earlier_version_build_the_same_settings(name: str) -> None:
+    content = read_state_dict(GOLDEN / "earlier_version" / name)
+    model = build_for_inference("volunet", content["settings"], content["model"])
+    assert model.settings == content["settings"]
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, content["model"][key]), key
+
+
+# Architectures by name
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_built_models_tell_how_to_build_them_again(architecture: str) -> None:
+    model = build(architecture, {"backbone_name": TINY, "num_classes": 5, "vdsm": "nearest"})
+    twin = build(model.architecture, model.settings)  # type: ignore[arg-type]
+    assert twin.settings == model.settings
+    assert model.architecture == architecture
+    twin.load_state_dict(model.state_dict())
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Unknown architecture 'alexnet'; choose one of volunet"):
+        build("alexnet", {})
+
+
+def test_models_for_inference_equal_the_trained_ones() -> None:
+    trained = _model(kan_grid_size=4)
+    model = build_for_inference("volunet", trained.settings, trained.state_dict())
+    assert not model.training
+    with torch.no_grad():
+        assert torch.equal(model(_images()), trained.eval()(_images()))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"num_classes": 10**12},
+            r"base_weight is 10{12}, but its shape",
+        ),
+        ({"kan_grid_size": 10**12}, r"length of head\.layers\.0\.grid is 10{11}7,"),
+        ({"kan_grid_size": "5"}, "can only concatenate str"),
+        ({"head": "linear"}, r"Error\(s\) in loading state_dict"),
+        ({"sub_h": 0}, "sub_h and sub_w >= 1"),
+        ({"no_such": 1}, "no_such"),
+    ],
+)
+def test_settings_that_do_not_fit_the_tensors_are_refused(
+    change: dict[str, Any], sentence: str
+) -> None:
+    trained = _model()
+    with pytest.raises(ValueError, match=sentence) as error:
+        build_for_inference("volunet", {**trained.settings, **change}, trained.state_dict())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sub_h": 0}, "sub_h and sub_w >= 1 and min_superpixels >= 0, not 0, 4 and 6"),
+        ({"min_superpixels": -1}, "not 4, 4 and -1"),
+        ({"vdsm": "newest"}, "Unknown VDSM variant 'newest'; choose one of released, corrected"),
+        ({"head": "deep"}, "Unknown head 'deep'; choose kan or linear"),
+        ({"kan_grid_range": (1.0, 1.0)}, "grid range 1.0 to 1.0 is empty"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        _model(**settings)
 
 
 def test_check_grid_gives_the_map_and_keeps_the_mode() -> None:
@@ -239,7 +311,7 @@ def test_settings_that_timm_refuses_get_a_sentence() -> None:
 
 def test_a_size_that_the_backbone_refuses_gets_a_sentence() -> None:
     model = create_model("swin_tiny_patch4_window7_224", 5)
-    with pytest.raises(ValueError, match="refuses pictures of 100 x 100 pixels"):
+    with pytest.raises(ValueError, match="refuses images of 100 x 100 pixels"):
         model.check_grid(100)
 
 

@@ -83,7 +83,7 @@ def test_official_tresnet_files_keep_their_weights_in_in_place_abn(
     tresnet_file: Path, tresnet_state: dict[str, Tensor]
 ) -> None:
     pytest.importorskip("inplace_abn")
-    with pytest.warns(UserWarning, match="have no place in the backbone"):
+    with pytest.warns(UserWarning, match="have no counterpart in the backbone"):
         model = create_model("tresnet_m", 3, norm="inplace-abn", model_path=tresnet_file)
     for name in ("body.conv1", "body.layer2.3.conv2", "body.layer4.0.downsample.1"):
         weight = model.backbone.get_parameter(f"{name}.bn.weight")
@@ -242,7 +242,7 @@ def test_training_names_the_tensors_that_do_not_match(
     assert "lacks 2 of the backbone's tensors" in notes[0]
     assert notes[0].endswith("initial values: layer2.0.bn1.bias, layer3.1.conv2.weight.")
     assert notes[1].startswith("Note: 2 tensors of")
-    assert notes[1].endswith("have no place in the backbone: fc.weight, fc.bias.")
+    assert notes[1].endswith("have no counterpart in the backbone: fc.weight, fc.bias.")
 
 
 @pytest.mark.parametrize("backbone_name", ["resnet18", "swin_tiny_patch4_window7_224", "tresnet_l"])

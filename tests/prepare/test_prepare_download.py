@@ -1,9 +1,8 @@
-"""Fetching pictures from a server with every fault that servers have (on 127.0.0.1 only)."""
+"""Downloads of images from a server with every fault that servers have (on 127.0.0.1 only)."""
 
 from __future__ import annotations
 
 import _thread
-import email.utils
 import io
 import signal
 import threading
@@ -17,18 +16,18 @@ import pytest
 from conftest import Command
 from PIL import Image
 from raw_archives import fathomnet
-from raw_archives.pictures import noise
+from raw_archives.images import noise
 
 from helper_functions.data.splits import read_split_table
 from helper_functions.prepare import download
 from helper_functions.prepare.__main__ import main
-from helper_functions.prepare.download import Job, fetch_all, retry_after
+from helper_functions.prepare.download import fetch_all
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 def png(number: int) -> bytes:
-    """A picture as a server holds it."""
+    """An image as a server holds it."""
     file = io.BytesIO()
     Image.fromarray(noise(number)).save(file, "PNG")
     return file.getvalue()
@@ -45,13 +44,13 @@ def send(
     request.wfile.write(body)
 
 
-def send_picture(request: BaseHTTPRequestHandler) -> None:
-    """The picture of the number that is asked for."""
+def send_image(request: BaseHTTPRequestHandler) -> None:
+    """The image of the number that is asked for."""
     send(request, png(int(request.path.strip("/").removesuffix(".png"))))
 
 
 class Server(ThreadingHTTPServer):
-    """Answers with ``answers[path]``, one after the other, then with the picture of that number."""
+    """Answers with ``answers[path]``, one after the other, then with the image of that number."""
 
     daemon_threads = True
 
@@ -81,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             if answer is not None:
                 answer(self)
             else:
-                send_picture(self)
+                send_image(self)
         except OSError:  # the client has gone, which is what some tests are about
             pass
 
@@ -173,13 +172,13 @@ def hangs_up(request: BaseHTTPRequestHandler) -> None:
 
 
 def _fetch(server: Server, folder: Path, count: int = 3, **settings: float) -> list[str]:
-    jobs = [Job(f"{n}.png", f"{server.address}/{n}.png") for n in range(count)]
-    chosen = {"jobs_at_once": 3, "timeout": 10, "retries": 3, **settings}
-    return [failure.reason for failure in fetch_all(jobs, folder, **chosen)]  # type: ignore[arg-type]
+    urls = {f"{n}.png": f"{server.address}/{n}.png" for n in range(count)}
+    chosen = {"jobs": 3, "timeout": 10, "retries": 3, **settings}
+    return list(fetch_all(urls, folder, **chosen).values())  # type: ignore[arg-type]
 
 
-def _assert_whole(folder: Path, numbers: range) -> None:
-    """Exactly these pictures, each as the server has it."""
+def _assert_complete(folder: Path, numbers: range) -> None:
+    """Exactly these images, each as the server has it."""
     assert {path.name for path in folder.iterdir()} == {f"{n}.png" for n in numbers}
     for number in numbers:
         assert (folder / f"{number}.png").read_bytes() == png(number)
@@ -211,10 +210,10 @@ def _timeout(fault: str) -> float:
 def test_faults_that_pass_are_outlasted(
     fault: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SLOWEST", 3)
+    monkeypatch.setattr(download, "MAX_TIMEOUTS", 3)
     server.answers["/1.png"] = [PASSING[fault]] * 2
     assert _fetch(server, tmp_path, timeout=_timeout(fault)) == []
-    _assert_whole(tmp_path, range(3))
+    _assert_complete(tmp_path, range(3))
     assert server.asked == {"/0.png": 1, "/1.png": 3, "/2.png": 1}
 
 
@@ -222,15 +221,15 @@ def test_faults_that_pass_are_outlasted(
 def test_faults_that_stay_end_with_the_rest_fetched(
     fault: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "SLOWEST", 3)
+    monkeypatch.setattr(download, "MAX_TIMEOUTS", 3)
     server.answers["/0.png"] = [PASSING[fault]] * 9
-    with pytest.raises(ConnectionError, match=r"1 of 3 pictures .*0\.png.* same command again"):
+    with pytest.raises(ConnectionError, match=r"1 of 3 images .*0\.png.* same command again"):
         _fetch(server, tmp_path, retries=1, timeout=_timeout(fault))
-    _assert_whole(tmp_path, range(1, 3))
+    _assert_complete(tmp_path, range(1, 3))
     assert server.asked["/0.png"] == 2
     server.answers.clear()
     assert _fetch(server, tmp_path) == []
-    _assert_whole(tmp_path, range(3))
+    _assert_complete(tmp_path, range(3))
     assert server.asked == {"/0.png": 3, "/1.png": 1, "/2.png": 1}  # nothing fetched twice
 
 
@@ -240,8 +239,8 @@ def test_faults_that_stay_end_with_the_rest_fetched(
         (status(404), "the server answers 404 Not Found"),
         (status(403), "the server answers 403 Forbidden"),
         (status(410), "the server answers 410 Gone"),
-        (a_page, "the server sends text/html, not a picture"),
-        (status(302, Location="file:///etc/hostname"), "the server answers 302"),
+        (a_page, "the server sends text/html, not an image"),
+        (status(302, Location="file:///etc/hostname"), "nothing came from 'http://127.0.0.1:"),
     ],
 )
 def test_what_is_not_there_is_asked_for_once(
@@ -254,16 +253,20 @@ def test_what_is_not_there_is_asked_for_once(
     assert {path.name for path in tmp_path.iterdir()} == {"0.png", "2.png"}
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:x/1.png", "http://[::1/1.png", "http://a b/"])
-def test_broken_addresses_are_no_reason_to_wait(url: str, tmp_path: Path) -> None:
-    (failure,) = fetch_all([Job("x.png", url)], tmp_path, jobs_at_once=1, timeout=1, retries=9)
-    assert failure.reason.startswith(f"its address {url!r} is none")
-
-
-@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x.png", "", "x.png"])
-def test_other_addresses_are_not_opened(url: str, tmp_path: Path) -> None:
-    (failure,) = fetch_all([Job("x.png", url)], tmp_path, jobs_at_once=1, timeout=1, retries=0)
-    assert failure.reason == f"its address is {url!r}"
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        *((url, "InvalidURL") for url in ("http://127.0.0.1:x/1.png", "http://[::1/1.png")),
+        (f"http://{'a' * 64}.org/", "LocationParseError"),
+        *((url, "InvalidSchema") for url in ("file:///etc/hostname", "ftp://127.0.0.1/x.png")),
+        *((url, "MissingSchema") for url in ("", "x.png")),
+    ],
+)
+def test_other_addresses_are_not_opened_and_no_reason_to_wait(
+    url: str, error: str, tmp_path: Path
+) -> None:
+    reasons = fetch_all({"x.png": url}, tmp_path, jobs=1, timeout=1, retries=9)
+    assert reasons == {"x.png": f"nothing came from {url!r} ({error})"}
     assert not list(tmp_path.iterdir())
 
 
@@ -284,7 +287,7 @@ def test_retry_after_is_obeyed(code: int, server: Server, tmp_path: Path) -> Non
 def test_a_server_that_asks_for_hours_is_left_alone(server: Server, tmp_path: Path) -> None:
     server.answers["/0.png"] = [status(503, Retry_After="7200")]
     with pytest.raises(ConnectionError, match=r"3 of 3 .* asks to come back in 7,200 s"):
-        _fetch(server, tmp_path, jobs_at_once=1)
+        _fetch(server, tmp_path, jobs=1)
     assert sum(server.asked.values()) == 1
 
 
@@ -297,7 +300,7 @@ def heeded_interrupts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heeded_interrupts")
-def test_an_interrupted_download_leaves_whole_pictures_and_goes_on(
+def test_an_interrupted_download_leaves_whole_images_and_goes_on(
     server: Server, tmp_path: Path
 ) -> None:
     def interrupt(_request: BaseHTTPRequestHandler) -> None:
@@ -306,35 +309,45 @@ def test_an_interrupted_download_leaves_whole_pictures_and_goes_on(
 
     server.answers["/2.png"] = [interrupt]
     with pytest.raises(KeyboardInterrupt):
-        _fetch(server, tmp_path, count=9, jobs_at_once=1)
+        _fetch(server, tmp_path, count=9, jobs=1)
     there = {path.name for path in tmp_path.iterdir()}
     assert there <= {f"{n}.png" for n in range(9)}
     assert {"0.png", "1.png"} <= there
     assert "8.png" not in there
     assert _fetch(server, tmp_path, count=9) == []
-    _assert_whole(tmp_path, range(9))
+    _assert_complete(tmp_path, range(9))
     assert server.asked["/0.png"] == 1
 
 
-def test_retry_after_is_read_as_seconds_or_date() -> None:
-    now = 1_700_000_000.0
-    assert retry_after("17", now) == 17
-    assert retry_after(email.utils.formatdate(now + 90, usegmt=True), now) == 90
-    assert retry_after(email.utils.formatdate(now - 90, usegmt=True), now) == 0
-    for nonsense in (None, "", "soon", "-3", "1e9", "\u00b2"):
-        assert retry_after(nonsense, now) == 0
+@pytest.mark.parametrize("value", ["0", "soon", "-3", "1e9", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_retry_after_without_a_future_moment_changes_nothing(
+    value: str, server: Server, tmp_path: Path
+) -> None:
+    server.answers["/0.png"] = [status(503, Retry_After=value)] * 2
+    assert _fetch(server, tmp_path, count=1) == []
+    assert server.asked["/0.png"] == 3
 
 
-def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pauses_grow_and_differ(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pauses: list[float] = []
+
+    class NoWaiting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0)
+            return self.is_set()
+
     monkeypatch.setattr(download, "FIRST_PAUSE", 1.0)
-    fetcher = download._Fetcher(tmp_path, timeout=1, retries=5)
-    waited: list[float] = []
-    monkeypatch.setattr(fetcher.stop, "wait", waited.append)
-    for attempt in range(12):
-        fetcher._pause(attempt, 0)
-        assert min(2.0**attempt, 120) / 2 <= waited[-1] <= min(2.0**attempt, 120)
-    fetcher._pause(3, 0)
-    assert waited[3] != waited[-1]
+    monkeypatch.setattr(download, "Event", NoWaiting)
+    server.answers["/0.png"] = [status(500)] * 30
+    with pytest.raises(ConnectionError, match="answers 500 Internal Server Error"):
+        _fetch(server, tmp_path, count=1, retries=12)
+    assert server.asked["/0.png"] == 13
+    assert pauses[0] == 0
+    for attempt, pause in enumerate(pauses[1:], start=1):
+        assert min(2.0**attempt, 120) <= pause <= min(2.0**attempt + 1, 120)
+    assert any(pause % 1 for pause in pauses)
 
 
 def test_as_many_connections_as_allowed_and_no_more(server: Server, tmp_path: Path) -> None:
@@ -351,11 +364,11 @@ def test_as_many_connections_as_allowed_and_no_more(server: Server, tmp_path: Pa
         time.sleep(0.02)  # in which a third request would be seen
         with server.lock:
             asking.remove(request.path)  # before the client can know, and ask for the next
-        send_picture(request)
+        send_image(request)
 
     server.answers = {f"/{n}.png": [in_pairs] for n in range(8)}
-    assert _fetch(server, tmp_path, count=8, jobs_at_once=2, retries=0, timeout=30) == []
-    _assert_whole(tmp_path, range(8))
+    assert _fetch(server, tmp_path, count=8, jobs=2, retries=0, timeout=30) == []
+    _assert_complete(tmp_path, range(8))
     assert most == 2
 
 
@@ -373,13 +386,13 @@ def test_endless_answers_are_cut_off(
 ) -> None:
     monkeypatch.setattr(download, "MAX_BYTES", 100)
     (reason, *_) = _fetch(server, tmp_path)
-    assert "more than 0 MB" in reason
+    assert "more than 100 bytes" in reason
     assert not list(tmp_path.iterdir())
 
 
 def _serve_fathomnet(server: Server, raw: Path) -> list[str]:
-    """The names of the pictures of a raw set that lie on the server only."""
-    names = list(fathomnet.write(raw, server.address, pictures=False))
+    """The names of the images of a raw set that lie on the server only."""
+    names = list(fathomnet.write(raw, server.address, images=False))
 
     def answer(number: int) -> Answer:
         file = io.BytesIO()
@@ -404,7 +417,7 @@ def test_fathomnet_is_fetched_converted_and_not_fetched_again(
     main([*flags, "--timeout", "5"])
     captured = capsys.readouterr()
     assert f"{names[2]} cannot be had: the server answers 404" in captured.err
-    assert "1 left out: the picture is not there" in captured.out
+    assert "1 left out: the image is not there" in captured.out
     assert [sample.filename for sample in read_split_table(out).samples] == [
         name for name in names if name != names[2]
     ]
@@ -424,6 +437,6 @@ def test_a_server_that_is_down_ends_with_status_1_and_nothing_written(
         *("--download", "--retries", 0),
     )
     assert done.returncode == 1
-    assert "10 of 10 pictures could not be fetched" in done.stderr.splitlines()[-1]
+    assert "10 of 10 images could not be fetched" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not out.exists()

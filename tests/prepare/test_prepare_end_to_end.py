@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from conftest import SMALL, Script
-from raw_archives import coco, fathomnet, geolifeclef, onehot, shiprsimagenet, treesatai
+from raw_archives.conversions import ARCHIVES
 
 from helper_functions.check_data.__main__ import main as check_data
 from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.data.splits import read_split_table
 from helper_functions.prepare.__main__ import main as prepare
-
-ARCHIVES: dict[str, ModuleType] = {
-    "treesatai": treesatai,
-    "geolifeclef": geolifeclef,
-    "fathomnet": fathomnet,
-    "shiprsimagenet": shiprsimagenet,
-    "coco": coco,
-    "onehot": onehot,
-}
 
 
 def _printed_command(printed: str, title: str, program: str) -> list[str]:

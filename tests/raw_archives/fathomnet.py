@@ -1,15 +1,15 @@
-"""FathomNet 2023: float category lists, the key, COCO with addresses, pictures of several kinds."""
+"""FathomNet 2023: float category lists, the key, COCO with addresses, images of several formats."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from raw_archives.pictures import Truth, save
+from raw_archives.images import Truth, save
 
 KEY = {1: "Actiniaria", 9: "Apostichopus leukothele", 11: "Asteroidea", 88: "Chionoecetes tanneri"}
 # Id -> extension and categories.
-PICTURES: dict[str, tuple[str, list[int]]] = {
+IMAGES: dict[str, tuple[str, list[int]]] = {
     "3b6f01ae-5bde-434d-9b06-79b269421ed6": (".png", [1]),
     "dce21f7c-20e5-482b-bd90-c038f8464c03": (".png", [1]),
     "4a7f2199-772d-486d-b8e2-b651246316b5": (".jpg", [1]),
@@ -49,18 +49,18 @@ def _coco(path: Path, names: list[str], address: str, *, labels: bool) -> None:
 
 
 def write(
-    folder: Path, address: str = "https://example.org/images", *, pictures: bool = True
+    folder: Path, address: str = "https://example.org/images", *, images: bool = True
 ) -> Truth:
-    """Without pictures they are still to be fetched from the address."""
+    """Without images they are still to be fetched from the address."""
     for name in ("multilabel_classification", "object_detection"):
         (folder / name).mkdir(parents=True)
     lines = ["id,categories"]
     truth: Truth = {}
-    for number, (identity, (extension, categories)) in enumerate(PICTURES.items()):
+    for number, (identity, (extension, categories)) in enumerate(IMAGES.items()):
         cell = str([float(category) for category in categories])
         lines.append(f'{identity},"{cell}"' if "," in cell else f"{identity},{cell}")
         truth[identity + extension] = [KEY[category] for category in categories], None
-        if pictures:
+        if images:
             save(folder / "images" / (identity + extension), number)
     table = folder / "multilabel_classification" / "train.csv"
     table.write_text("\n".join(lines) + "\n")

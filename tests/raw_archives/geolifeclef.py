@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raw_archives.pictures import Truth, save
+from raw_archives.images import Truth, save
 
 HEADER = "lon,lat,year,geoUncertaintyInM,areaInM2,region,country,speciesId,surveyId"
 # Survey -> its patch, longitude and latitude, species. Short ids lie plain or padded with zeros.
@@ -26,7 +26,7 @@ MISSING = "04/10/2401004.jpeg"
 
 
 def rows() -> list[str]:
-    """Rows of the table; those of a survey do not stand together."""
+    """Rows of the table; those of a survey are not together."""
     longest = max(len(species) for *_, species in SURVEYS.values())
     return [
         f"{lon},{lat},2021,5.0,100.0,ATLANTIC,France,{float(species[turn])},{survey}"

@@ -1,10 +1,10 @@
-"""A one-hot table beside its pictures."""
+"""A one-hot table beside its images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from raw_archives.pictures import Truth, save
+from raw_archives.images import Truth, save
 
 CLASSES = ("crab", "anemone", "sea star")
 ROWS = ("100", "010", "001", "110", "011", "101", "000", "111", "100", "010", "001", "110")

@@ -1,11 +1,11 @@
-"""ShipRSImageNet: BMP pictures, VOC files with four levels, COCO files a level and split."""
+"""ShipRSImageNet: BMP images, VOC files with four levels, COCO files a level and split."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from raw_archives.pictures import Truth, save
+from raw_archives.images import Truth, save
 
 COUNTS = (2, 4, 25, 50)
 
@@ -15,9 +15,9 @@ def class_names(level: int) -> list[str]:
     return [f"Ship {level}.{number:02d}" for number in range(1, COUNTS[level])] + ["Dock"]
 
 
-# Picture -> split and objects; an object's classes, numbered from 1, at the levels 0 to 3.
+# Image -> split and objects; an object's classes, numbered from 1, at the levels 0 to 3.
 _DOCK = COUNTS
-PICTURES: dict[str, tuple[str, list[tuple[int, ...]]]] = {
+IMAGES: dict[str, tuple[str, list[tuple[int, ...]]]] = {
     "000001": ("train", [(1, 1, 1, 1), (1, 2, 3, 5)]),
     "000002": ("train", [(1, 2, 3, 5), (1, 2, 3, 5), _DOCK]),
     "000003": ("train", [(1, 3, 24, 49)]),
@@ -50,11 +50,11 @@ def _annotation(stem: str, objects: list[tuple[int, ...]]) -> str:
 
 def _coco(path: Path, split: str, level: int) -> None:
     """As published, the file of the split test holds no annotation."""
-    stems = [stem for stem, (of, _) in PICTURES.items() if of == split]
+    stems = [stem for stem, (of, _) in IMAGES.items() if of == split]
     annotations = [
-        {"image_id": place, "category_id": levels[level], "bbox": [2, 3, 7, 5]}
-        for place, stem in enumerate(stems)
-        for levels in PICTURES[stem][1]
+        {"image_id": index, "category_id": levels[level], "bbox": [2, 3, 7, 5]}
+        for index, stem in enumerate(stems)
+        for levels in IMAGES[stem][1]
         if split != "test"
     ]
     content = {
@@ -68,11 +68,11 @@ def _coco(path: Path, split: str, level: int) -> None:
 
 
 def truth(level: int) -> Truth:
-    """What the split CSV must say at a level."""
+    """What the split CSV must hold at a level."""
     names = class_names(level)
     return {
         f"{stem}.bmp": (sorted({names[levels[level] - 1] for levels in objects}), split)
-        for stem, (split, objects) in PICTURES.items()
+        for stem, (split, objects) in IMAGES.items()
     }
 
 
@@ -81,11 +81,11 @@ def write(folder: Path) -> Truth:
     voc, coco = folder / "VOC_Format", folder / "COCO_Format"
     for path in (voc / "JPEGImages", voc / "Annotations", voc / "ImageSets", coco):
         path.mkdir(parents=True)
-    for number, (stem, (_, objects)) in enumerate(PICTURES.items()):
+    for number, (stem, (_, objects)) in enumerate(IMAGES.items()):
         save(voc / "JPEGImages" / f"{stem}.bmp", number)
         (voc / "Annotations" / f"{stem}.xml").write_text(_annotation(stem, objects))
     for split in ("train", "val", "test"):
-        stems = [stem for stem, (of, _) in PICTURES.items() if of == split]
+        stems = [stem for stem, (of, _) in IMAGES.items() if of == split]
         (voc / "ImageSets" / f"{split}.txt").write_text("\n".join(stems) + "\n")
         for level in range(4):
             _coco(coco / f"ShipRSImageNet_bbox_{split}_level_{level}.json", split, level)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tifffile
 
-from raw_archives.pictures import Truth, noise
+from raw_archives.images import Truth, noise
 
 # Tile, [genus, area share] as in the published JSON, list. The species of the name is no label.
 TILES: tuple[tuple[str, list[tuple[str, float]], str], ...] = (
@@ -36,7 +36,7 @@ def write(folder: Path, tile_folder: str = "aerial/60m") -> Truth:
     tiles.mkdir(parents=True)
     (folder / "labels").mkdir()
     for number, (name, _, _) in enumerate(TILES):
-        # As GDAL writes them: pixel by pixel, colour, the fourth band without meaning of its own.
+        # As GDAL writes them: pixel by pixel, color, the fourth band without meaning of its own.
         tifffile.imwrite(
             *(tiles / name, noise(number, 4)),
             photometric="rgb",
@@ -60,7 +60,7 @@ def write(folder: Path, tile_folder: str = "aerial/60m") -> Truth:
 
 
 def write_archive(folder: Path) -> Path:
-    """A species' ZIP archive of tiles, as it is downloaded."""
+    """A species' ZIP archive of tiles, as downloaded."""
     path = folder / "aerial_60m_abies_alba.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("aerial/60m/Abies_alba_1_834_WEFL_NLF.tif", noise(0, 4).tobytes())

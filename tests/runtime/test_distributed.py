@@ -15,10 +15,9 @@ import torch
 from conftest import ROOT, Command, data_flags
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
-from helper_functions.data.dataset import EpochSampler, Key
 from helper_functions.results.training_log import TrainingLog
 
-# Without batch norm, whose statistics every process takes over its own share. 11 training pictures
+# Without batch norm, whose statistics every process takes over its own share. 11 training images
 # leave a last batch that the two cannot share evenly.
 MODEL = (
     *("--backbone-name", "test_convnext", "--image-size", 64, "--device", "cpu"),
@@ -37,28 +36,6 @@ def _log(output: Path) -> list[dict[str, float]]:
         {name: float(value) for name, value in row.items() if name != "seconds"}
         for row in TrainingLog(output / "log.csv").read()
     ]
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("length", [1, 8, 9, 11, 12])
-def test_processes_share_every_batch(length: int, shuffle: bool) -> None:
-    def keys(rank: int, processes: int) -> list[Key]:
-        sampler = EpochSampler(
-            length, batch_size=4, shuffle=shuffle, rank=rank, processes=processes
-        )
-        sampler.set_position(3)
-        assert len(sampler) == len(list(sampler))
-        return list(sampler)
-
-    whole, shares = keys(0, 1), [keys(0, 2), keys(1, 2)]
-    merged = [
-        key
-        for batch in range(0, 12, 4)
-        for key in sorted([key for share in shares for key in share[batch // 2 : batch // 2 + 2]])
-    ]
-    expected = whole[:8] if shuffle and length == 9 else [] if shuffle and length == 1 else whole
-    batches = [sorted(expected[start : start + 4]) for start in range(0, 12, 4)]
-    assert merged == [key for batch in batches for key in batch]
 
 
 def test_two_processes_train_as_one(tiny_set: Path, command: Command, tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
-"""A machine that lacks memory, or kills what reads pictures, ends a run with a sentence."""
+"""A machine that lacks memory, or kills what reads images, ends a run with a sentence."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable
@@ -17,9 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from helper_functions import cli
-from helper_functions.data.dataset import ImageDataset, NoTargets, make_loader
+from helper_functions.data.dataset import ImageDataset, Samples, make_loader
+from helper_functions.data.targets import Target
 from helper_functions.data.transforms import EvalTransform
-from helper_functions.runtime.out_of_memory import shortage
+from helper_functions.runtime.device import out_of_memory_message
 
 FAR_TOO_MUCH = 2**50
 
@@ -31,14 +31,14 @@ class _Fatal(EvalTransform):
         super().__init__(8)
         self.end = end
 
-    def __call__(self, image: Image.Image, rng: random.Random | None = None) -> Tensor:  # noqa: ARG002
+    def __call__(self, *_: object, **__: object) -> tuple[Tensor, Target]:
         self.end()
         raise AssertionError
 
 
 def _read_with(end: Callable[[], object], tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    dataset = ImageDataset([tmp_path / "a.png"], NoTargets(1), _Fatal(end))
+    dataset = ImageDataset(Samples.from_paths([tmp_path / "a.png"]), _Fatal(end))
     list(make_loader(dataset, batch_size=1, workers=1))
 
 
@@ -61,15 +61,15 @@ def _kill() -> None:
 def test_too_little_memory_is_a_sentence(fail: Callable[[], object], sentence: str) -> None:
     with pytest.raises((RuntimeError, MemoryError)) as failure:
         fail()
-    assert sentence in (shortage(failure.value) or "")
+    assert sentence in (out_of_memory_message(failure.value) or "")
 
 
 @pytest.mark.parametrize(
     ("end", "sentence"),
     [
-        (_kill, "A process that reads pictures was killed by signal: Killed. Mostly"),
-        (_crash, "A process that reads pictures was killed by signal: Segmentation fault. Mostly"),
-        (lambda: os._exit(1), "A process that reads pictures was ended. Mostly"),
+        (_kill, "A process that reads images was killed by signal: Killed. Mostly"),
+        (_crash, "A process that reads images was killed by signal: Segmentation fault. Mostly"),
+        (lambda: os._exit(1), "A process that reads images was ended. Mostly"),
     ],
     ids=["killed", "crashed", "gone"],
 )
@@ -78,18 +78,20 @@ def test_a_lost_worker_is_a_sentence(
 ) -> None:
     with pytest.raises(RuntimeError) as failure:
         _read_with(end, tmp_path)
-    assert sentence in (shortage(failure.value) or "")
+    assert sentence in (out_of_memory_message(failure.value) or "")
 
 
 def test_a_full_device_is_a_sentence() -> None:
     words = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB."
-    lack = shortage(torch.OutOfMemoryError(words)) or ""
+    lack = out_of_memory_message(torch.OutOfMemoryError(words)) or ""
     assert "memory (CUDA out of memory. Tried to allocate 2.00 GiB); lower --batch-size" in lack
 
 
-def test_mistakes_are_not_shortages() -> None:
-    assert shortage(RuntimeError("shapes do not fit")) is None
-    assert shortage(ValueError("DataLoader worker (pid 1) exited unexpectedly")) is None
+def test_other_mistakes_are_not() -> None:
+    assert out_of_memory_message(RuntimeError("shapes do not fit")) is None
+    assert (
+        out_of_memory_message(ValueError("DataLoader worker (pid 1) exited unexpectedly")) is None
+    )
 
 
 def test_a_script_ends_with_the_sentence(
@@ -100,6 +102,6 @@ def test_a_script_ends_with_the_sentence(
         cli.run(lambda: _read_with(_kill, tmp_path))
     assert left.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("train.py: error: A process that reads pictures was killed by signal")
+    assert line.startswith("train.py: error: A process that reads images was killed by signal")
     with pytest.raises(RuntimeError, match="a mistake"):
         cli.run(lambda: (_ for _ in ()).throw(RuntimeError("a mistake")))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import SMALL, Command, data_flags
 
+from helper_functions.data.flags import InputSettings
 from helper_functions.results.training_log import TrainingLog
-from helper_functions.tasks.classify.classification import ClassificationObjective
-from loss_functions import AsymmetricLoss
+from helper_functions.tasks.classify import Classify
+from helper_functions.tasks.classify.flags import TrainingSettings
 from models import create_model
 
 
@@ -22,13 +23,14 @@ def test_a_training_step_is_one_graph(vdsm: str, min_superpixels: int) -> None:
         "resnet10t", 5, subsampling=True, vdsm=vdsm, min_superpixels=min_superpixels
     )
     model.train()
-    objective = ClassificationObjective(AsymmetricLoss(0, 0, 0), nms_weight=3)
+    settings = TrainingSettings({}, nms_weight=3)
+    loss = Classify(["a"], InputSettings(64), training=settings).loss
     images, targets = torch.randn(2, 3, 128, 128), torch.ones(2, 5)
     torch._dynamo.reset()
-    compiled = torch.compile(objective, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     results = []
-    for function in (objective, compiled):
+    for function in (loss, compiled):
         model.load_state_dict(state)
         model.zero_grad()
         terms = function(model, images, targets)

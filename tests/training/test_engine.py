@@ -1,4 +1,4 @@
-"""The training loop: recipe, log, resume, unreadable pictures, signals."""
+"""The training loop: schedule, log, resume, unreadable images, signals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,19 @@ from conftest import GOLDEN
 from PIL import Image
 from torch import Tensor, nn
 
-from helper_functions.checkpoints.checkpoint import read_checkpoint
-from helper_functions.data.dataset import ImageDataset, make_loader
+from helper_functions.checkpoints import read_checkpoint
+from helper_functions.checkpoints.checkpoint import LAST, LAST_BUT_ONE
+from helper_functions.data.dataset import ImageDataset, Samples, make_loader
+from helper_functions.data.targets import Target
 from helper_functions.data.transforms import EvalTransform
 from helper_functions.results.training_log import TrainingLog
+from helper_functions.runtime.device import resolve_amp, resolve_device
 from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.runtime.signals import Stopped, StopRequest
-from helper_functions.training.engine import (
-    LAST,
-    LAST_BUT_ONE,
-    Tolerance,
-    Trainer,
-    resolve_amp,
-    resolve_device,
-)
+from helper_functions.training.engine import Trainer
+from helper_functions.training.flags import SaveSettings, TrainSettings
 from helper_functions.training.optim import make_optimizer, make_scheduler
+from helper_functions.training.step import StepResult
 
 
 def test_one_cycle_follows_the_golden_schedule() -> None:
@@ -105,51 +103,85 @@ def test_absent_devices_are_refused() -> None:
         resolve_device("quantum")
 
 
-# A task that is no classification: the loop must not notice.
+# A task that is no classification, whose loss is a mean: the loop asks nothing else of it.
 
 
 class _Regression:
-    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    monitor = "score"
+    sums_over_images = False
+
+    def loss(
+        self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
+    ) -> dict[str, Tensor]:
+        assert 0 < share <= 1
         error = (model(images).squeeze(1) - targets.squeeze(1)).square().mean()
         return {"loss": error, "rmse": error.detach().sqrt()}
 
 
+class _Score:
+    """An evaluation of weights alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.score = next(model.parameters()).abs().mean().item()
+
+    def compute(self) -> dict[str, float]:
+        return {"score": self.score}
+
+
 class _Mean(EvalTransform):
-    def __call__(self, image: Image.Image, rng: random.Random | None = None) -> Tensor:
+    """The mean color of an image, with noise."""
+
+    def __call__(
+        self, image: Image.Image, target: Target = None, rng: random.Random | None = None
+    ) -> tuple[Tensor, Target]:
         assert rng is not None
-        return torch.tensor(image.resize((1, 1)).getpixel((0, 0))) / 255 + rng.random() * 0.01
+        color = torch.tensor(image.resize((1, 1)).getpixel((0, 0))) / 255
+        return (color + rng.random() * 0.01).view(3, 1, 1), target
 
 
-def _trainer(folder: Path, output: Path, **settings: Any) -> Trainer:
+class _Pooled(nn.Sequential):
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = super().forward(images.flatten(1))  # type: ignore[no-untyped-call]
+        return output
+
+
+def _samples(folder: Path) -> Samples:
+    paths = [folder / f"{index}.png" for index in range(10)]
+    for index, path in enumerate(paths):
+        if not path.exists():
+            Image.new("RGB", (4, 4), (25 * index, 100, 0)).save(path)
+    targets: list[Target] = [torch.tensor([index / 10]) for index in range(10)]
+    return Samples([path.name for path in paths], paths, targets)
+
+
+def _trainer(folder: Path, output: Path, **options: Any) -> Trainer:
     torch.manual_seed(0)
-    paths = []
-    for number in range(10):
-        paths.append(folder / f"{number}.png")
-        if not paths[-1].exists():
-            Image.new("RGB", (4, 4), (25 * number, 100, 0)).save(paths[-1])
-    targets = [torch.tensor([number / 10]) for number in range(10)]
-    model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
-    model = settings.pop("model", model)
+    model = _Pooled(nn.Linear(3, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+    model = options.pop("model", model)
     optimizer = make_optimizer(model, 0.05, 0.0)
     output.mkdir(exist_ok=True)
-    epochs = settings.pop("epochs", 3)
-    arguments: dict[str, Any] = {
-        "model": model,
-        "objective": _Regression(),
-        "evaluate": lambda judged: {"score": next(judged.parameters()).abs().mean().item()},
-        "metric": "score",
-        "loader": make_loader(
-            ImageDataset(paths, targets, _Mean(1)), batch_size=3, workers=0, shuffle=True
-        ),
-        "optimizer": optimizer,
-        "scheduler": make_scheduler(optimizer, epochs * 4),
-        "device": torch.device("cpu"),
-        "amp": None,
-        "epochs": epochs,
-        "output": output,
-        "description": {"settings": {}, "info": {}},
-    }
-    return Trainer(**{**arguments, **settings})
+    train, saving = (
+        {name: options.pop(name) for name in kind.__dataclass_fields__ if name in options}
+        for kind in (TrainSettings, SaveSettings)
+    )
+    settings = TrainSettings(**{"epochs": 3, "lr": 0.05, **train})
+    batch_size = options.pop("batch_size", 3)
+    dataset = ImageDataset(_samples(folder), _Mean(1))
+    loader = make_loader(dataset, batch_size=batch_size, workers=0, shuffle=True)
+    steps = settings.epochs * math.ceil(len(loader) / settings.accum_steps)
+    return Trainer(
+        options.pop("task", _Regression()),
+        model,
+        loader,
+        options.pop("evaluate", _Score),
+        optimizer,
+        make_scheduler(optimizer, steps),
+        settings,
+        SaveSettings(output_path=output, **saving),
+        device=torch.device("cpu"),
+        description={"settings": {}, "info": {}},
+        **options,
+    )
 
 
 def _final(output: Path) -> tuple[dict[str, Tensor], str]:
@@ -181,7 +213,7 @@ def test_the_loop_minimises_logs_and_saves(tmp_path: Path) -> None:
     best = read_checkpoint(tmp_path / "run" / "model-highest.ckpt")
     scores = [float(row["val_score"]) for row in rows]
     assert best["metrics"]["score"] == pytest.approx(max(scores))
-    assert best["epoch"] == scores.index(max(scores)) + 1 == trainer.position.best_epoch
+    assert best["epoch"] == scores.index(max(scores)) + 1 == trainer.state.best_epoch
     assert "training" not in best.content
 
 
@@ -208,7 +240,7 @@ def test_a_stopped_run_ends_where_an_undisturbed_one_ends(tmp_path: Path, steps:
     assert stopped.value.exit_status == 143
     resumed = _trainer(tmp_path, tmp_path / "parts")
     resumed.resume(read_checkpoint(tmp_path / "parts" / LAST))
-    assert resumed.position.step == steps
+    assert resumed.state.step == steps
     resumed.fit()
     _assert_same_end(tmp_path / "whole", tmp_path / "parts")
 
@@ -224,21 +256,21 @@ def test_a_finished_run_resumes_to_nothing(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_model_does_not_resume(tmp_path: Path) -> None:
     _trainer(tmp_path, tmp_path / "run").fit()
-    trainer = _trainer(tmp_path, tmp_path / "run", model=nn.Linear(3, 1))
+    trainer = _trainer(tmp_path, tmp_path / "run", model=_Pooled(nn.Linear(3, 1)))
     with pytest.raises(UserError, match="does not fit this run"):
         trainer.resume(read_checkpoint(tmp_path / "run" / LAST))
 
 
-def test_unreadable_pictures_stop_the_run_unless_allowed(
+def test_unreadable_images_stop_the_run_unless_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run")
     (tmp_path / "3.png").write_bytes(b"torn")
     with pytest.raises(UserError, match=r"3\.png.*allow --max-bad-images 1"):
         trainer.fit()
-    tolerant = _trainer(tmp_path, tmp_path / "tolerant", tolerance=Tolerance(bad_images=1))
+    tolerant = _trainer(tmp_path, tmp_path / "tolerant", max_bad_images=1)
     tolerant.fit()
-    assert len(tolerant.position.bad_images) == 1
+    assert len(tolerant.state.bad_images) == 1
     assert capsys.readouterr().err.count("Skipped:") == 1
 
 
@@ -264,9 +296,11 @@ class _Diverging(_Regression):
         self.gradient_only = gradient_only
         self.calls = 0
 
-    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
+    ) -> dict[str, Tensor]:
         self.calls += 1
-        terms = super().__call__(model, images, targets)
+        terms = super().loss(model, images, targets, share)
         if self.calls not in self.steps:
             return terms
         if self.gradient_only:  # the slope of the root at 0 is infinite
@@ -275,34 +309,54 @@ class _Diverging(_Regression):
         return {**terms, "loss": terms["loss"] * torch.inf}
 
 
+def _after_each_step(trainer: Trainer, call: Callable[[StepResult], None]) -> None:
+    """Call a function with the result of every step of a trainer."""
+    step = trainer.train_step
+
+    def recording(*arguments: Any) -> StepResult:
+        result = step(*arguments)
+        call(result)
+        return result
+
+    class Recording:
+        def __call__(self, *arguments: Any) -> StepResult:
+            return recording(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(step, name)
+
+    trainer.train_step = Recording()  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize("gradient_only", [False, True])
 def test_a_step_with_bad_numbers_changes_nothing_and_is_reported(
     gradient_only: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    norm = nn.Sequential(nn.Linear(3, 8), _RunningMean(), nn.Linear(8, 1))
+    norm = _Pooled(nn.Linear(3, 8), _RunningMean(), nn.Linear(8, 1))
     diverging = _Diverging([6], gradient_only=gradient_only)
-    trainer = _trainer(tmp_path, tmp_path / "run", objective=diverging, model=norm)
+    trainer = _trainer(tmp_path, tmp_path / "run", task=diverging, model=norm)
     states: list[dict[str, Tensor]] = []
-    rates: list[Any] = []
-    notice = trainer.notice_bad_steps
+    rates: list[float] = []
+    results: list[StepResult] = []
 
-    def recording(*, wait: bool = False) -> None:
-        if not wait:
-            states.append({name: value.clone() for name, value in norm.state_dict().items()})
-            rates.append(trainer.stepper.scheduler.get_last_lr()[0])
-        notice(wait=wait)
+    def record(result: StepResult) -> None:
+        states.append({name: value.clone() for name, value in norm.state_dict().items()})
+        rates.append(trainer.learning_rate())
+        results.append(result)
 
-    trainer.notice_bad_steps = recording  # type: ignore[method-assign]
+    _after_each_step(trainer, record)
     trainer.fit()
+    assert [result.bad for result in results] == [index == 5 for index in range(12)]
+    assert [result.updated for result in results] == [index != 5 for index in range(12)]
     for name, value in states[4].items():
         if value.is_floating_point():
             assert torch.equal(value, states[5][name]), name
             assert value.isfinite().all()
     assert rates[4] == rates[5] != rates[6]
-    assert trainer.stepper.scheduler.last_epoch == 11
+    assert trainer.train_step.scheduler.last_epoch == 11
     errors = capsys.readouterr().err
     assert "Step 6 is skipped" in errors
-    assert errors.count(".png") == 3  # the pictures of the batch
+    assert errors.count(".png") == 3  # the images of the batch
     assert "rate" in errors
     rows = TrainingLog(tmp_path / "run" / "log.csv").read()
     assert [row["bad_steps"] for row in rows] == ["0", "1", "1"]
@@ -311,9 +365,7 @@ def test_a_step_with_bad_numbers_changes_nothing_and_is_reported(
 
 def test_too_many_bad_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
     def run(name: str, steps: Sequence[int]) -> Trainer:
-        tolerance = Tolerance(bad_steps=2)
-        objective = _Diverging(steps)
-        return _trainer(tmp_path, tmp_path / name, objective=objective, tolerance=tolerance)
+        return _trainer(tmp_path, tmp_path / name, task=_Diverging(steps), max_bad_steps=2)
 
     run("scattered", [2, 3, 5, 6, 8]).fit()
     assert read_checkpoint(tmp_path / "scattered" / LAST)["step"] == 12
@@ -322,34 +374,35 @@ def test_too_many_bad_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "in_a_row" / LAST)["step"] == 4
 
 
-def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path) -> None:
-    class Summed(_Regression):
-        def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-            return {"loss": (model(images).squeeze(1) - targets.squeeze(1)).square().sum()}
+class _Summed(_Regression):
+    """The same loss as a sum over the images."""
+
+    sums_over_images = True
+
+    def loss(
+        self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
+    ) -> dict[str, Tensor]:
+        terms = super().loss(model, images, targets, share)
+        return {"loss": terms["loss"] * len(images)}
+
+
+@pytest.mark.parametrize("task", [_Regression(), _Summed()])
+def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path, task: _Regression) -> None:
+    """For losses that are means and that are sums; the last step of an epoch is smaller."""
 
     def final(name: str, batch_size: int, accum_steps: int) -> dict[str, Tensor]:
-        paths = [tmp_path / f"{number}.png" for number in range(10)]
-        targets = [torch.tensor([number / 10]) for number in range(10)]
         torch.manual_seed(0)
-        model = nn.Linear(3, 1)
-        optimizer = make_optimizer(model, 0.05, 0.0)
-        loader = make_loader(
-            ImageDataset(paths, targets, _Mean(1)), batch_size=batch_size, workers=0, shuffle=True
-        )
         trainer = _trainer(
             *(tmp_path, tmp_path / name),
-            model=model,
-            objective=Summed(),
-            optimizer=optimizer,
-            scheduler=make_scheduler(optimizer, 9),
-            loader=loader,
+            model=_Pooled(nn.Linear(3, 1)),
+            task=task,
+            batch_size=batch_size,
             accum_steps=accum_steps,
         )
         trainer.fit()
-        assert trainer.position.step == 9
-        return model.state_dict()
+        assert trainer.state.step == 9
+        return trainer.model.state_dict()
 
-    _trainer(tmp_path, tmp_path / "pictures")
     whole, parts = final("whole", 4, 1), final("parts", 2, 2)
     for name, value in whole.items():
         assert torch.allclose(value, parts[name], atol=1e-6)
@@ -358,14 +411,14 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path) -> None:
 def test_long_gradients_are_clipped(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run", clip_grad=1e-3)
     steps: list[float] = []
-    step = trainer.stepper.optimizer.step
+    step = trainer.train_step.optimizer.step
 
     def measuring(*arguments: Any, **settings: Any) -> Any:
         grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
         steps.append(torch.stack([grad.norm() for grad in grads]).norm().item())
         return step(*arguments, **settings)
 
-    trainer.stepper.optimizer.step = measuring  # type: ignore[method-assign]
+    trainer.train_step.optimizer.step = measuring  # type: ignore[method-assign]
     trainer.fit()
     assert max(steps) <= 1e-3 * 1.001
     assert len(steps) == 12
@@ -373,21 +426,14 @@ def test_long_gradients_are_clipped(tmp_path: Path) -> None:
 
 def test_a_run_is_saved_between_epochs_and_keeps_the_save_before(tmp_path: Path) -> None:
     output = tmp_path / "run"
-    with pytest.raises(Stopped):  # the same as a kill after step 7, but for the files
-        trainer = _trainer(
-            tmp_path, output, tolerance=Tolerance(save_steps=3), stop=_StopAfter(100)
-        )
-        notice = trainer.notice_bad_steps
+    trainer = _trainer(tmp_path, output, save_every_steps=3)
 
-        def killed(*, wait: bool = False) -> None:
-            if trainer.position.step == 7 and not wait:
-                raise Stopped(9)
-            notice(wait=wait)
+    def kill(_result: StepResult) -> None:
+        if trainer.state.step == 7:
+            raise KeyboardInterrupt  # which saves nothing, as a kill does
 
-        trainer.notice_bad_steps = killed  # type: ignore[method-assign]
-        trainer.save_last = lambda metrics=None: (  # type: ignore[method-assign]
-            None if trainer.position.step == 7 else Trainer.save_last(trainer, metrics)
-        )
+    _after_each_step(trainer, kill)
+    with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     assert read_checkpoint(output / LAST)["step"] == 4
     assert read_checkpoint(output / LAST_BUT_ONE)["step"] == 3
@@ -415,7 +461,7 @@ def test_a_failed_save_stops_the_run_and_a_failed_log_does_not(
     trainer = _trainer(tmp_path, tmp_path / "log")
     monkeypatch.setattr(trainer.log, "write", full)
     trainer.fit()
-    assert trainer.position.epoch == 3
+    assert trainer.state.epoch == 3
     assert "log.csv could not be written: [Errno 28] No space left on device" in (
         capsys.readouterr().err
     )
@@ -431,32 +477,29 @@ def test_a_failed_save_stops_the_run_and_a_failed_log_does_not(
 
 
 def test_an_evaluation_that_fails_loses_no_epoch(tmp_path: Path) -> None:
-    def refuse(_model: nn.Module) -> dict[str, float]:
-        raise UserError("A picture is torn.")
+    def refuse(_model: nn.Module) -> _Score:
+        raise UserError("An image is torn.")
 
     with pytest.raises(UserError, match="torn"):
         _trainer(tmp_path, tmp_path / "run", evaluate=refuse).fit()
     resumed = _trainer(tmp_path, tmp_path / "run")
     resumed.resume(read_checkpoint(tmp_path / "run" / LAST))
-    assert resumed.position.step == 4
+    assert resumed.state.step == 4
     resumed.fit()
     _trainer(tmp_path, tmp_path / "whole").fit()
     _assert_same_end(tmp_path / "whole", tmp_path / "run")
 
 
-def test_the_average_of_the_weights_is_judged_saved_and_resumed(tmp_path: Path) -> None:
+def test_the_average_of_the_weights_is_evaluated_saved_and_resumed(tmp_path: Path) -> None:
     whole = _trainer(tmp_path, tmp_path / "whole", ema_decay=0.6)
     average = {name: value.clone() for name, value in whole.model.state_dict().items()}
-    notice = whole.notice_bad_steps
 
-    def averaging(*, wait: bool = False) -> None:
-        if not wait:  # once after every step
-            decay = min(0.6, 1 - whole.position.step ** (-2 / 3))  # grows from 0 to the bound
-            for name, value in whole.model.state_dict().items():
-                average[name] = decay * average[name] + (1 - decay) * value
-        notice(wait=wait)
+    def average_again(_result: StepResult) -> None:
+        decay = min(0.6, 1 - whole.state.step ** (-2 / 3))  # grows from 0 to the bound
+        for name, value in whole.model.state_dict().items():
+            average[name] = decay * average[name] + (1 - decay) * value
 
-    whole.notice_bad_steps = averaging  # type: ignore[method-assign]
+    _after_each_step(whole, average_again)
     whole.fit()
     saved = read_checkpoint(tmp_path / "whole" / LAST)
     for name, value in average.items():
@@ -464,7 +507,7 @@ def test_the_average_of_the_weights_is_judged_saved_and_resumed(tmp_path: Path) 
         assert not torch.equal(saved["model"][name], whole.model.state_dict()[name])
     rows = TrainingLog(tmp_path / "whole" / "log.csv").read()
     assert float(rows[-1]["val_score"]) == pytest.approx(average["0.weight"].abs().mean().item())
-    assert rows[-1]["val_plain_score"] != rows[-1]["val_score"]
+    assert rows[-1]["val_raw_score"] != rows[-1]["val_score"]
 
     with pytest.raises(Stopped):
         _trainer(tmp_path, tmp_path / "parts", ema_decay=0.6, stop=_StopAfter(6)).fit()
@@ -496,11 +539,11 @@ def test_losses_are_shown_every_print_freq_steps(
 
 def test_half_precision_training_scales_the_loss(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run", amp=torch.float16)
-    assert trainer.stepper.scaler.is_enabled()
+    assert trainer.train_step.scaler.is_enabled()
     trainer.fit()
     scale = read_checkpoint(tmp_path / "run" / LAST)["training"]["scaler"]
     assert scale["scale"] > 0
-    assert not _trainer(tmp_path, tmp_path / "b", amp=torch.bfloat16).stepper.scaler.is_enabled()
+    assert not _trainer(tmp_path, tmp_path / "b", amp=torch.bfloat16).train_step.scaler.is_enabled()
 
 
 def test_the_first_signal_waits_and_the_second_acts_at_once() -> None:

@@ -21,7 +21,7 @@ FILES = ("last.ckpt", "model-highest.ckpt")
 
 
 def _arguments(tiny_set: Path, output: Path) -> Sequence[object]:
-    flags = ("--epochs", 12, "--save-every-steps", 2, "--ema-decay", 0.9, "--workers", 1)
+    flags = ("--epochs", 6, "--save-every-steps", 2, "--ema-decay", 0.9, "--workers", 1)
     end = ("--output-path", output, "--resume", "auto")
     return ("train.py", *data_flags(tiny_set), *SMALL, *flags, *end)
 

@@ -10,11 +10,17 @@ import torch
 from plain_head import plain_loss
 from torch import Tensor, nn
 
-from helper_functions.tasks.classify.classification import ClassificationObjective
-from loss_functions import AsymmetricLoss
+from helper_functions.data.flags import InputSettings
+from helper_functions.tasks.classify import Classify
+from helper_functions.tasks.classify.flags import TrainingSettings
 from models import VoLUNet, create_model
 from models.kan import KANLinear
 from models.vdsm import VARIANTS, pool_superpixels
+from models.volunet import VoLUNetConfig
+
+
+def _task(**settings: Any) -> Classify:
+    return Classify(["a"], InputSettings(64), training=TrainingSettings({}, **settings))
 
 
 class Map(nn.Module):
@@ -41,11 +47,10 @@ def _gradients(model: VoLUNet, features: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_losses_and_gradients_equal_the_plain_version(variant: str, grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = VoLUNet(Map(32), 7, min_superpixels=6, vdsm=variant).train()
+    model = VoLUNet(Map(32), 7, VoLUNetConfig(min_superpixels=6, vdsm=variant)).train()
     features = torch.randn(5, 32, *grid).relu_().requires_grad_()
     targets = torch.randint(0, 2, (5, 7)).float()
-    objective = ClassificationObjective(AsymmetricLoss(0, 0, 0))
-    terms = objective(model, features, targets)
+    terms = _task().loss(model, features, targets)
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     ours = _gradients(model, features)
     layer = model.head.layers[0]  # type: ignore[index]
@@ -74,8 +79,8 @@ def test_no_number_of_a_step_on_a_device_is_read_by_the_host(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     with torch.device("meta"):
         model = create_model("resnet10t", 5, **settings).train()
-        objective = ClassificationObjective(AsymmetricLoss(), nms_weight=3)
-        terms = objective(model, torch.empty(4, 3, 128, 128), torch.empty(4, 5))
+        task = _task(gamma_neg=4, gamma_pos=1, clip=0.05, nms_weight=3)
+        terms = task.loss(model, torch.empty(4, 3, 128, 128), torch.empty(4, 5))
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())
 
@@ -89,12 +94,12 @@ def test_counting_the_regions_is_noticed_so() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no GPU.")
 def test_a_step_on_a_gpu_does_not_wait_for_it() -> None:
     model = create_model("resnet10t", 5, subsampling=True).cuda().train()
-    objective = ClassificationObjective(AsymmetricLoss(), nms_weight=3)
+    task = _task(gamma_neg=4, gamma_pos=1, clip=0.05, nms_weight=3)
     images = torch.rand(4, 3, 128, 128, device="cuda")
     targets = torch.ones(4, 5, device="cuda")
-    objective(model, images, targets)["loss"].backward()  # type: ignore[no-untyped-call]
+    task.loss(model, images, targets)["loss"].backward()  # type: ignore[no-untyped-call]
     torch.cuda.set_sync_debug_mode("error")
     try:
-        objective(model, images, targets)["loss"].backward()  # type: ignore[no-untyped-call]
+        task.loss(model, images, targets)["loss"].backward()  # type: ignore[no-untyped-call]
     finally:
         torch.cuda.set_sync_debug_mode("default")

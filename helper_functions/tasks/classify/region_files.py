@@ -1,8 +1,7 @@
-"""The files of a picture's region map: an overlay, the regions of its pixels, and JSON."""
+"""The files of an image's region map: an overlay, the regions of its pixels, and JSON."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
@@ -11,84 +10,53 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.results.overlays import draw_legend, legend, overlay
+from helper_functions.results.overlays import spread_to_pixels, write_image
 from helper_functions.runtime.files import make_folder, write_atomically
-from helper_functions.tasks.classify.region_maps import RegionMap
-from helper_functions.tasks.classify.regions import spread_to_pixels
+from helper_functions.tasks.classify.region_maps import RegionMap, overlay_regions
 
 FOLDER = "regions"
 
 
-def write_png(path: Path, picture: Image.Image) -> None:
-    """Write a picture as PNG; what was there stays until the new one is whole."""
-    png = io.BytesIO()
-    picture.save(png, "PNG")
-    write_atomically(path, lambda file: file.write(png.getvalue()), sync=False)
-
-
-def label_picture(found: RegionMap, height: int, width: int) -> Image.Image:
-    """The region of every pixel as a grey picture: 8 bits, 16 for more than 256 regions."""
-    labels = spread_to_pixels(found.labels, height, width)
-    return Image.fromarray(labels.astype(np.uint8 if len(found.classes) <= 256 else np.uint16))
+def label_image(region_map: RegionMap, height: int, width: int) -> Image.Image:
+    """Return the region of every pixel as a gray image: 8 bits, 16 for more than 256 regions."""
+    labels = spread_to_pixels(region_map.labels, height, width)
+    return Image.fromarray(labels.astype(np.uint8 if len(region_map.classes) <= 256 else np.uint16))
 
 
 def to_json(
-    found: RegionMap, filename: str, size: tuple[int, int], classes: Sequence[str]
+    region_map: RegionMap, filename: str, size: tuple[int, int], classes: Sequence[str]
 ) -> dict[str, object]:
-    """A region map as plain data.
-
-    Args:
-        found: The region map.
-        filename: Its picture.
-        size: Width and height of the picture in pixels.
-        classes: K names.
-    """
-    cells = found.cells.tolist()
+    """Return the region map of an image as plain data; its size is width and height in pixels."""
+    columns = (region_map.classes.tolist(), region_map.scores.tolist(), region_map.cells.tolist())
     return {
         "filename": filename,
         "width": size[0],
         "height": size[1],
-        "grid": list(found.labels.shape),
-        "labels": found.labels.tolist(),
+        "grid": list(region_map.labels.shape),
+        "labels": region_map.labels.tolist(),
         "regions": [
-            {
-                "region": region,
-                "class": classes[index],
-                "score": round(score, 6),
-                "cells": cells[region],
-            }
-            for region, (index, score) in enumerate(
-                zip(found.classes.tolist(), found.scores.tolist(), strict=True)
-            )
+            {"region": region, "class": classes[k], "score": round(score, 6), "cells": cells}
+            for region, (k, score, cells) in enumerate(zip(*columns, strict=True))
         ],
     }
 
 
-def place_inside(folder: Path, filename: str) -> Path:
-    """A place for a picture's files that never leaves a folder: without root and ``..``."""
-    name = PurePath(filename)
-    return folder.joinpath(*(part for part in name.parts if part not in (name.anchor, "..")))
-
-
 def write_region_map(
-    folder: Path, filename: str, image: Image.Image, found: RegionMap, classes: Sequence[str]
+    folder: Path, filename: str, image: Image.Image, region_map: RegionMap, classes: Sequence[str]
 ) -> None:
-    """Write ``FILENAME.overlay.png``, ``FILENAME.labels.png`` and ``FILENAME.json``.
+    """Write ``FILENAME.overlay.png``, ``FILENAME.labels.png`` and ``FILENAME.json`` of an image.
 
-    Args:
-        folder: Where to; subfolders in the file name are made.
-        filename: Name of the picture.
-        image: The picture, RGB.
-        found: Its region map.
-        classes: K names.
+    Subfolders in the file name are made; its root and ``..`` are dropped, so that no file leaves
+    the folder.
     """
-    target = place_inside(folder, filename)
+    name = PurePath(filename)
+    target = folder.joinpath(*(part for part in name.parts if part not in (name.anchor, "..")))
     make_folder(target.parent)
-    drawn = draw_legend(overlay(image, found, classes), legend(found, classes))
-    write_png(target.with_name(f"{target.name}.overlay.png"), drawn)
-    labels = label_picture(found, image.height, image.width)
-    write_png(target.with_name(f"{target.name}.labels.png"), labels)
-    content = json.dumps(to_json(found, filename, image.size, classes)) + "\n"
+    overlay = overlay_regions(image, region_map, classes)
+    write_image(target.with_name(f"{target.name}.overlay.png"), overlay)
+    labels = label_image(region_map, image.height, image.width)
+    write_image(target.with_name(f"{target.name}.labels.png"), labels)
+    content = json.dumps(to_json(region_map, filename, image.size, classes)) + "\n"
     path = target.with_name(f"{target.name}.json")
     write_atomically(path, lambda file: file.write(content.encode()), sync=False)
 
@@ -96,27 +64,25 @@ def write_region_map(
 def write_region_maps(
     output: Path,
     filenames: Sequence[str],
-    pictures: Sequence[Path],
+    paths: Sequence[Path],
     maps: Iterable[RegionMap],
     classes: Sequence[str],
     read: Callable[[Path], Image.Image],
 ) -> None:
-    """Write the region map of every picture into the folder ``regions`` as the maps come in.
+    """Write the region map of every image into the folder ``regions`` as the maps come in.
 
     Args:
         output: Folder of the results.
-        filenames: N names.
-        pictures: Their N files.
+        filenames: N names of images.
+        paths: Their N files.
         maps: Their N region maps.
         classes: K names.
-        read: Decodes a picture.
+        read: Decodes an image.
 
     Raises:
-        ImageError: If a picture cannot be read.
+        ImageError: If an image cannot be read.
     """
-    parts = zip(filenames, pictures, maps, strict=True)
-    for filename, picture, found in tqdm(
-        parts, desc="region maps", total=len(filenames), disable=None, leave=False
-    ):
-        write_region_map(output / FOLDER, filename, read(picture), found, classes)
-    print(f"The region maps of {len(filenames)} pictures are in {output / FOLDER}.")
+    bar = tqdm(filenames, desc="region maps", disable=None, leave=False)
+    for filename, path, region_map in zip(bar, paths, maps, strict=True):
+        write_region_map(output / FOLDER, filename, read(path), region_map, classes)
+    print(f"The region maps of {len(filenames)} images are in {output / FOLDER}.")

@@ -1,18 +1,18 @@
-"""Does the model see its classes in the right places? Predictions a region against pixel masks.
+"""Class predictions of regions, measured against pixel masks.
 
-The model learns from labels of whole pictures. Here its head scores the regions of the feature map,
-every cell takes the top class of its region (always one of all K), and masks judge that:
+The model learns from labels of images. Here its head scores the regions of the feature map, and
+every cell takes the top class of its region (always one of all K):
 
 * purity: percent of the cells whose predicted class is shown at all inside the cell;
 * accuracy: percent of the cells whose predicted class is the one that covers most of the cell
   (of equal areas the class of lower index), over the cells where that is a class of the model;
 * mIoU: intersection over union of the pixels that the mask gives to a class and those predicted to
-  be of it, every pixel predicted as the cell its centre lies in, over all pictures together; mean
+  be of it, every pixel predicted as the cell its center lies in, over all images together; mean
   over the classes that are shown or predicted. Pixels without a class of the model do not count.
 
 Where nothing is to be counted, a measure is 0.
 
-N pictures, K classes, grids of h x w cells, masks of H x W pixels; classes in masks run from 0 to
+N images, K classes, grids of h x w cells, masks of H x W pixels; classes in masks run from 0 to
 K, and K stands for "no class of the model".
 """
 
@@ -22,64 +22,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from helper_functions.data.masks import IndexArray
-from models import RegionScores, VoLUNet
-
-
-def cell_classes(scores: RegionScores) -> Tensor:
-    """Top class of the region of every cell, int64 (B, h, w)."""
-    regions = scores.labels.flatten(1).amax(dim=1) + 1  # in each image
-    first = regions.cumsum(dim=0) - regions
-    return scores.region_logits.argmax(dim=1)[scores.labels + first[:, None, None]]
-
-
-class RegionRecorder(nn.Module):
-    """Stands in for a ``VoLUNet``: scores pictures as it does, and keeps the classes of the cells.
-
-    So one pass over the pictures serves scores and regions.
-
-    Args:
-        model: The model.
-        grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
-    """
-
-    def __init__(self, model: VoLUNet, grid: tuple[int, int] | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.grid = grid
-        self._cells: list[Tensor] = []
-        self._top: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of pictures (B, 3, size, size)."""
-        scores = self.model.score_regions(images, self.grid)
-        self._cells.append(cell_classes(scores).cpu())
-        self._top.append(scores.logits.argmax(dim=1).cpu())
-        return scores.logits
-
-    def cells(self) -> IndexArray:
-        """Predicted class of every cell of all pictures so far, (N, h, w)."""
-        return torch.cat(self._cells).numpy()
-
-    def top_classes(self) -> IndexArray:
-        """Top class of every picture so far as a whole, (N,)."""
-        return torch.cat(self._top).numpy()
+from helper_functions.results.overlays import spread_to_pixels
 
 
 def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -> IndexArray:
-    """Pixels of each class in each cell of a grid, (rows, columns, K + 1).
+    """Count the pixels of each class of a mask (H, W) in each cell, (rows, columns, K + 1).
 
     Cell r of h rows covers the pixel rows floor(r * H / h) to ceil((r + 1) * H / h), as in adaptive
-    pooling; so neighbours may share a row.
-
-    Args:
-        mask: Classes, (H, W).
-        rows: Rows of the grid.
-        columns: Its columns.
-        num_classes: K.
+    pooling; so neighbors may share a row.
     """
     height, width = mask.shape
     counts = np.zeros((rows, columns, num_classes + 1), np.intp)
@@ -91,53 +43,6 @@ def count_classes(mask: IndexArray, rows: int, columns: int, num_classes: int) -
     return counts
 
 
-def spread_to_pixels(cells: IndexArray, height: int, width: int) -> IndexArray:
-    """Give every pixel the value of the cell its centre lies in: (h, w) -> (height, width)."""
-    rows, columns = cells.shape
-    row = (2 * np.arange(height) + 1) * rows // (2 * height)
-    column = (2 * np.arange(width) + 1) * columns // (2 * width)
-    pixels: IndexArray = cells[row[:, None], column]
-    return pixels
-
-
-class _Agreement:
-    """Adds up over pictures how well classes of cells agree with masks."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self.cells = self.shown = self.decided = self.right = 0
-        self.intersection, self.predicted, self.true = np.zeros((3, num_classes), np.intp)
-
-    def add(self, cells: IndexArray, mask: IndexArray, counts: IndexArray) -> None:
-        """Count a picture: classes (h, w), mask (H, W) and its counts (h, w, K + 1)."""
-        self.cells += cells.size
-        own = np.take_along_axis(counts, cells[:, :, None], axis=2)
-        self.shown += int(np.count_nonzero(own))
-        majority = counts.argmax(axis=2)
-        self.decided += int(np.count_nonzero(majority < self.num_classes))
-        self.right += int(np.count_nonzero(majority == cells))
-        has_class = mask < self.num_classes
-        predicted = spread_to_pixels(cells, *mask.shape)[has_class]
-        true = mask[has_class]
-        self.intersection += self._areas(true[true == predicted])
-        self.predicted += self._areas(predicted)
-        self.true += self._areas(true)
-
-    def _areas(self, classes: IndexArray) -> IndexArray:
-        return np.bincount(classes, minlength=self.num_classes)
-
-    def measures(self, suffix: str = "") -> dict[str, float]:
-        """Purity, accuracy and mIoU in percent."""
-        union = self.predicted + self.true - self.intersection
-        counted = union > 0
-        iou = self.intersection[counted] / union[counted]
-        return {
-            f"region_purity{suffix}": 100 * self.shown / max(self.cells, 1),
-            f"region_accuracy{suffix}": 100 * self.right / max(self.decided, 1),
-            f"region_miou{suffix}": 100 * float(iou.sum()) / max(len(iou), 1),
-        }
-
-
 def region_metrics(
     cells: IndexArray, top_classes: IndexArray, masks: Iterable[IndexArray], num_classes: int
 ) -> dict[str, Any]:
@@ -145,26 +50,42 @@ def region_metrics(
 
     Args:
         cells: (N, h, w), classes.
-        top_classes: (N,), the class with the highest score of each picture as a whole.
-        masks: N masks (H, W), each of a size of its own.
+        top_classes: (N,), the class with the highest score of each image.
+        masks: N masks (H, W), of any sizes.
         num_classes: K.
 
     Returns:
         ``region_grid`` [h, w]; ``region_purity``, ``region_accuracy`` and ``region_miou``; the same
-        with ``_majority``, if every cell took the top class of its picture; and
+        with ``_majority``, if every cell took the top class of its image; and
         ``region_purity_chance``, the expected purity of classes drawn at random. All in percent.
     """
+    # Sums over images, for the predictions of the regions and for the top class everywhere
     rows, columns = cells.shape[1:]
-    regions, majority = _Agreement(num_classes), _Agreement(num_classes)
-    shown = 0
-    for predicted, top, mask in zip(cells, top_classes, masks, strict=True):
+    shown, right = np.zeros((2, 2), np.intp)
+    areas = np.zeros((2, 3, num_classes), np.intp)  # intersection, predicted, true
+    decided = distinct = 0
+    for own, top, mask in zip(cells, top_classes, masks, strict=True):
         counts = count_classes(mask, rows, columns, num_classes)
-        regions.add(predicted, mask, counts)
-        majority.add(np.full_like(predicted, top), mask, counts)
-        shown += int(np.count_nonzero(counts[:, :, :num_classes]))
-    return {
-        "region_grid": [rows, columns],
-        **regions.measures(),
-        **majority.measures("_majority"),
-        "region_purity_chance": 100 * shown / (regions.cells * num_classes),
-    }
+        majority = counts.argmax(axis=2)
+        decided += int(np.count_nonzero(majority < num_classes))
+        distinct += int(np.count_nonzero(counts[:, :, :num_classes]))
+        has_class = mask < num_classes
+        true = mask[has_class]
+        for index, predicted in enumerate((own, np.full_like(own, top))):
+            inside = np.take_along_axis(counts, predicted[:, :, None], axis=2)
+            shown[index] += np.count_nonzero(inside)
+            right[index] += np.count_nonzero(predicted == majority)
+            pixels = spread_to_pixels(predicted, *mask.shape)[has_class]
+            members = (true[true == pixels], pixels, true)
+            areas[index] += [np.bincount(classes, minlength=num_classes) for classes in members]
+
+    # The measures
+    metrics: dict[str, Any] = {"region_grid": [rows, columns]}
+    for index, suffix in enumerate(("", "_majority")):
+        intersection, predicted, true = areas[index]
+        union = predicted + true - intersection
+        iou = intersection[union > 0] / union[union > 0]
+        metrics[f"region_purity{suffix}"] = 100 * int(shown[index]) / cells.size
+        metrics[f"region_accuracy{suffix}"] = 100 * int(right[index]) / max(decided, 1)
+        metrics[f"region_miou{suffix}"] = 100 * float(iou.sum()) / max(len(iou), 1)
+    return {**metrics, "region_purity_chance": 100 * distinct / (cells.size * num_classes)}
