@@ -15,7 +15,7 @@ import numpy.typing as npt
 PAPER = "paper"
 RGB = "rgb"
 # Of infrared, green, blue and red, the order of the aerial tiles of TreeSatAI.
-TRUE_COLOUR = (4, 2, 3)
+TRUE_COLOR = (4, 2, 3)
 
 
 class FormatError(ValueError):
@@ -76,7 +76,7 @@ def choose_bands(values: npt.NDArray[Any], image_format: ImageFormat) -> npt.NDA
                 f"it has {count} bands, and --bands {RGB} knows images of up to 4; give the "
                 f"numbers of three bands"
             )
-        chosen = TRUE_COLOUR if image_format.bands == RGB and count == 4 else (1, 2, 3)
+        chosen = TRUE_COLOR if image_format.bands == RGB and count == 4 else (1, 2, 3)
         if count < 3:
             chosen = (1, 1, 1)
     if max(chosen) > count:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from helper_functions import cli
-from helper_functions.data.bands import PAPER, RGB, TRUE_COLOUR
+from helper_functions.data.bands import PAPER, RGB, TRUE_COLOR
 from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
@@ -28,7 +28,7 @@ GENERA = {
     *("Picea", "Pinus", "Populus", "Prunus", "Pseudotsuga", "Quercus", "Tilia"),
 }
 # Tiles hold infrared, green, blue and red, in this order; numbered from 1 as in GIS programs.
-BANDS = {PAPER: (1, 2, 3), RGB: TRUE_COLOUR}
+BANDS = {PAPER: (1, 2, 3), RGB: TRUE_COLOR}
 
 _ADVICE = "download it from Zenodo record 6780578 (--download tells more)"
 _CUT = (
