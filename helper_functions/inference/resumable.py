@@ -11,9 +11,9 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +24,8 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import FolderLock, make_folder, write_atomically, write_text
 from helper_functions.tasks.base import Predictions
 from helper_functions.tasks.predictor import Predictor
+
+T = TypeVar("T")
 
 PARTS = ".predictions"  # the hidden folder
 _DESCRIPTION = "description.json"
@@ -135,16 +137,25 @@ class PredictionStore:
         Raises:
             UserError: If one is damaged.
         """
+        return self._read(_unpacked)
+
+    def failures(self) -> list[str]:
+        """Return a sentence on each image that could not be read; no prediction is loaded."""
+        parts: Iterator[list[str]] = self._read(lambda arrays: arrays["failures"].tolist())
+        return [failure for part in parts for failure in part]
+
+    def _read(self, unpack: Callable[[Any], T]) -> Iterator[T]:
+        """Yield what a function makes of the arrays of each part, which are loaded on demand."""
         for index in range(self.parts_done()):
             path = self._path(index)
             try:
                 with np.load(path) as arrays:
-                    part = _unpacked(arrays)
+                    content = unpack(arrays)
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise UserError(
                     f"{path} is damaged; delete it and give the command again."
                 ) from error
-            yield part
+            yield content
 
     def discard(self) -> None:
         """Remove the parts, and the folder for the result if it was made for them and is empty."""
@@ -215,7 +226,7 @@ def predict_remaining(
                 store.save(index, Part(indices, join_predictions(batches), sentences))
                 index += 1
                 part = [], [], []
-    failures = [failure for part in store.parts() for failure in part.failures]
+    failures = store.failures()
     if len(failures) == total:
         store.discard()
         raise UserError(f"None of the {total} images can be read. {failures[0]}")
