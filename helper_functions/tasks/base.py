@@ -138,9 +138,9 @@ class Task(ABC):
             UserError: If the flags contradict the checkpoint.
         """
 
-    @abstractmethod
     def info(self) -> dict[str, Any]:
         """Return what using the model needs, as plain data; checkpoints and exports carry it."""
+        return self.input.info()
 
     def describe(self, training: int, validation: int) -> str:
         """Return what is trained on how many images, for the line that ``train.py`` prints."""
@@ -250,11 +250,11 @@ class Task(ABC):
             Text for the terminal.
         """
 
-    @abstractmethod
     def draw(
         self, image: Image.Image, prediction: Predictions | None, target: Target
     ) -> Image.Image:
         """Return an image with what is predicted and known of it (either may be ``None``)."""
+        return image
 
     def key_figures(self, results: Results) -> list[KeyFigure]:
         """Return what the report tells first."""
@@ -263,9 +263,9 @@ class Task(ABC):
             for name, value in results.evaluator.compute().items()
         ]
 
-    @abstractmethod
     def sections(self, results: Results) -> list[Section]:
         """Return the sections of ``report.html``."""
+        return []
 
     def log_images(
         self, model: nn.Module, samples: Samples, predict: PredictImages
