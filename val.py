@@ -90,9 +90,10 @@ def main() -> None:
         return
 
     # Predictions, kept in parts until the results are written
-    labeled = flags.csv_path is not None
     allowed = sys.maxsize if flags.skip_bad else 0
-    samples = task.samples(flags.split, allowed) if labeled else list_images(flags.img_dir)
+    listed = flags.csv_path is not None
+    samples = task.samples(flags.split, allowed) if listed else list_images(flags.img_dir)
+    labeled = listed and task.labeled
     description = {
         "checkpoint": checkpoint.digest(),
         "image size": task.input.image_size,

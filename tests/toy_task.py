@@ -78,10 +78,12 @@ class Toy(Task):
     def build_model(self) -> nn.Module:
         return ToyNet()
 
-    def loss(self, model: nn.Module, images: Tensor, targets: Any, share: float = 1) -> Any:
+    def loss(
+        self, model: Any, images: Tensor, targets: Any, sizes: Any = (), share: float = 1
+    ) -> Any:
         return {"loss": binary_cross_entropy_with_logits(model(images), targets.float())}
 
-    def predict(self, model: nn.Module, images: Tensor) -> Predictions:
+    def predict(self, model: nn.Module, images: Tensor, sizes: Any = ()) -> Predictions:
         return {"mask": (model(images) > 0).byte().cpu().numpy()}
 
     def evaluator(self, length: int) -> ToyEvaluator:

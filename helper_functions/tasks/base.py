@@ -32,8 +32,10 @@ from helper_functions.results.report import KeyFigure, Section
 
 # What a model predicts for some images: named values, each with one entry an image.
 Predictions = dict[str, "npt.NDArray[Any] | list[npt.NDArray[Any]]"]
-# A function of a model and images (B, 3, H, W), and what runs it over images by their index.
-Predict = Callable[[Any, Tensor], Predictions]
+# Height and width of each image of a batch, before it was padded to the largest.
+Sizes = Sequence[tuple[int, int]]
+# A function of a model, images (B, 3, H, W) and their sizes, and what runs it over images by index.
+Predict = Callable[[Any, Tensor, Sizes], Predictions]
 PredictImages = Callable[[Predict, Sequence[int]], Iterator[Predictions]]
 # A table to write as CSV: its columns by name.
 Table = dict[str, Any]
@@ -93,7 +95,8 @@ class Task(ABC):
 
     Attributes:
         name: The value of ``--task``.
-        monitor: Key of ``Evaluator.compute`` that chooses the best checkpoint; higher is better.
+        monitor: Key of ``Evaluator.compute`` that chooses the best checkpoint.
+        higher_is_better: Whether the best is the highest, else the lowest.
         columns: Metrics that tables of experiments show; ``<name>_last``: after the last epoch.
         loss_curves: Columns of ``log.csv`` that ``curves.png`` shows beside the monitor.
         sums_over_images: Whether the loss is a sum over the images of a batch, or a mean of them.
@@ -103,6 +106,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     monitor: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]]
     loss_curves: ClassVar[tuple[str, ...]] = ("loss",)
     sums_over_images: ClassVar[bool] = False
@@ -147,6 +151,11 @@ class Task(ABC):
         return f"{training} training and {validation} validation images; {self.name}"
 
     # Data
+
+    @property
+    def labeled(self) -> bool:
+        """Whether the samples have targets to compare predictions with."""
+        return True
 
     @abstractmethod
     def samples(self, split: str, unreadable_allowed: int = 0) -> Samples:
@@ -205,7 +214,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Any, share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Any, sizes: Sizes = (), share: float = 1.0
     ) -> dict[str, Tensor]:
         """Return the terms of the loss as scalars, ``loss`` among them, the one to minimize.
 
@@ -213,14 +222,21 @@ class Task(ABC):
             model: In training mode.
             images: float32 (B, 3, H, W).
             targets: As a ``Batch`` holds them.
+            sizes: Of the images before they were padded; empty if none was.
             share: Of the images of this step, those in this batch. Matters to means within a sum.
         """
 
     # Prediction
 
     @abstractmethod
-    def predict(self, model: nn.Module, images: Tensor) -> Predictions:
-        """Return the predictions for images (B, 3, H, W), of a model in evaluation mode."""
+    def predict(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:
+        """Return the predictions for images (B, 3, H, W), of a model in evaluation mode.
+
+        Args:
+            model: The model, possibly averaged over mirror images.
+            images: float32 (B, 3, H, W).
+            sizes: Of the images before they were padded; empty if none was.
+        """
 
     def prediction_settings(self) -> dict[str, Any]:
         """Return on what else predictions depend; one is continued under equal settings only."""

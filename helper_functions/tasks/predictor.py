@@ -36,7 +36,7 @@ def predict_batches(
             yield batch, {}
             continue
         with autocast(device, amp):
-            predictions = predict(model, batch.to(device).images)
+            predictions = predict(model, batch.to(device).images, batch.sizes)
         yield batch, predictions
 
 

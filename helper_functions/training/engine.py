@@ -112,7 +112,7 @@ class Trainer:
         if not isinstance(loader.sampler, EpochSampler):
             raise TypeError("The loader's sampler must be an EpochSampler.")
         self.model = model
-        self.monitor = task.monitor
+        self.monitor, self.higher_is_better = task.monitor, task.higher_is_better
         self.loader = loader
         self.sampler = loader.sampler
         self.evaluate = evaluate
@@ -128,7 +128,7 @@ class Trainer:
         # The scaler skips the first steps while it looks for its scale.
         warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)`")
         self.log = TrainingLog(self.output / "log.csv")
-        self.state = TrainState()
+        self.state = TrainState(best=-math.inf if task.higher_is_better else math.inf)
         self.saved_at = time.monotonic()
         self.saved_step = 0
 
@@ -306,7 +306,8 @@ class Trainer:
         sums = distributed.all_reduce_sum(list(state.sums.values()))
         means = _means(dict(zip(state.sums, sums, strict=True)))
         score = metrics[self.monitor]
-        is_best = score > state.best
+        # Of equally low errors the later epoch counts, as in the released counting program.
+        is_best = score > state.best if self.higher_is_better else score <= state.best
         state.epoch += 1
         if is_best:
             state.best, state.best_epoch = score, state.epoch

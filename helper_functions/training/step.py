@@ -140,7 +140,9 @@ class TrainStep:
         waits = isinstance(self.trained, DistributedDataParallel) and not last
         with self.trained.no_sync() if waits else nullcontext():  # type: ignore[operator]
             with autocast(self.device, self.amp):
-                terms = self.loss(self.trained, batch.images, batch.targets, share / processes)
+                terms = self.loss(
+                    self.trained, batch.images, batch.targets, batch.sizes, share / processes
+                )
             # Gradients add up over micro-batches and are averaged over processes: right for a mean
             # once it counts by its share, and for a sum once it is not divided.
             scale = processes if self.sums_over_images else share

@@ -46,7 +46,7 @@ class CrossEntropy:
     sums_over_images = True
 
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Tensor, _share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Tensor, *_: object
     ) -> dict[str, Tensor]:
         """Return the one term, ``loss``."""
         logits = model(images).float()
@@ -62,7 +62,7 @@ class PlainLoss:
         self.plain_loss = make_plain_loss(model, SIDE, device)
 
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Tensor, _share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Tensor, *_: object
     ) -> dict[str, Tensor]:
         """Return the sum of both losses, ``loss``."""
         assert isinstance(model, VoLUNet)

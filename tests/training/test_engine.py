@@ -111,7 +111,7 @@ class _Regression:
     sums_over_images = False
 
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Any, _sizes: Any = (), share: float = 1.0
     ) -> dict[str, Tensor]:
         assert 0 < share <= 1
         error = (model(images).squeeze(1) - targets.squeeze(1)).square().mean()
@@ -297,10 +297,10 @@ class _Diverging(_Regression):
         self.calls = 0
 
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Any, sizes: Any = (), share: float = 1.0
     ) -> dict[str, Tensor]:
         self.calls += 1
-        terms = super().loss(model, images, targets, share)
+        terms = super().loss(model, images, targets, sizes, share)
         if self.calls not in self.steps:
             return terms
         if self.gradient_only:  # the slope of the root at 0 is infinite
@@ -380,9 +380,9 @@ class _Summed(_Regression):
     sums_over_images = True
 
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Any, sizes: Any = (), share: float = 1.0
     ) -> dict[str, Tensor]:
-        terms = super().loss(model, images, targets, share)
+        terms = super().loss(model, images, targets, sizes, share)
         return {"loss": terms["loss"] * len(images)}
 
 

@@ -32,7 +32,7 @@ from helper_functions.results.overlays import draw_caption
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import TrainingFailed, UserError
-from helper_functions.tasks.base import PredictImages, Predictions, Results, Task
+from helper_functions.tasks.base import PredictImages, Predictions, Results, Sizes, Task
 from helper_functions.tasks.classify import flags as classify_flags
 from helper_functions.tasks.classify import report
 from helper_functions.tasks.classify.evaluator import ClassifyEvaluator
@@ -340,7 +340,7 @@ class Classify(Task):
             raise UserError(f"--kan-grid-update failed: {error}") from error
 
     def loss(
-        self, model: nn.Module, images: Tensor, targets: Any, share: float = 1.0
+        self, model: nn.Module, images: Tensor, targets: Any, sizes: Sizes = (), share: float = 1.0
     ) -> dict[str, Tensor]:
         """Return ASL on the pooled logits plus the weighted Local-NMS loss on the regions.
 
@@ -359,7 +359,7 @@ class Classify(Task):
 
     # Prediction
 
-    def predict(self, model: nn.Module, images: Tensor) -> Predictions:
+    def predict(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:
         """Return the scores of B images, and of their regions where these are wanted.
 
         Returns:
@@ -388,7 +388,7 @@ class Classify(Task):
             )
         return {"scores": scores, **predictions}
 
-    def predict_regions(self, model: nn.Module, images: Tensor) -> Predictions:
+    def predict_regions(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:
         """Return the regions of B images, see ``region_predictions``."""
         return self._score_regions(model, images)[0]
 
