@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from helper_functions.data.bands import ImageFormat
 from helper_functions.data.images import DEFAULT, read_image
-from helper_functions.data.transforms import Resize
+from helper_functions.data.transforms import Rescale, Resize
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_atomically
 
@@ -65,7 +65,7 @@ class ImageCache:
         self._storing = multiprocessing.RawValue("b", True)
 
     def read(
-        self, path: Path, resize: Resize, image_format: ImageFormat = DEFAULT
+        self, path: Path, resize: Resize | Rescale, image_format: ImageFormat = DEFAULT
     ) -> tuple[Image.Image, tuple[int, int]]:
         """Return ``resize(read_image(path, image_format))``, and height and width before.
 

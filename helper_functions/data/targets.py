@@ -40,6 +40,41 @@ def flip_horizontal(image: Image.Image, target: Target) -> tuple[Image.Image, Ta
     return ImageOps.mirror(image), target
 
 
+def quarter_turns(image: Image.Image, target: Target, turns: int) -> tuple[Image.Image, Target]:
+    """Turn an image and its target counterclockwise by quarters; both are left as they are."""
+    turns %= 4
+    if turns == 0:
+        return image, target
+    method = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+    if is_mask(target):
+        target = torch.rot90(target, turns)
+    elif is_points(target):
+        target, width, height = target.clone(), image.width, image.height
+        for _ in range(turns):
+            x, y = target[:, 0].clone(), target[:, 1].clone()
+            target[:, 0], target[:, 1] = y, width - 1 - x
+            width, height = height, width
+    return image.transpose(method[turns - 1]), target
+
+
+def crop(
+    image: Image.Image, target: Target, left: int, top: int, width: int, height: int
+) -> tuple[Image.Image, Target]:
+    """Cut a window out of an image and its target; both are left as they are.
+
+    Points stay whose pixel is inside.
+    """
+    if is_mask(target):
+        target = target[top : top + height, left : left + width]
+    elif is_points(target):
+        target = target.clone()
+        target[:, :2] -= target.new_tensor([left, top])
+        pixels = (target[:, :2] + 0.5).floor()
+        inside = (pixels >= 0).all(1) & (pixels < target.new_tensor([width, height])).all(1)
+        target = target[inside]
+    return image.crop((left, top, left + width, top + height)), target
+
+
 def resize_target(target: Target, old_size: tuple[int, int], new_size: tuple[int, int]) -> Target:
     """Resize a target as its image was resized.
 

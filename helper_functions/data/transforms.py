@@ -68,7 +68,25 @@ class Resize:
         return image.resize((self.side, self.side), Image.Resampling.BILINEAR)
 
 
-def resize_both(resize: Resize, image: Image.Image, target: Target) -> tuple[Image.Image, Target]:
+@dataclass(frozen=True)
+class Rescale:
+    """Resize by a factor, bilinearly with antialiasing; 1 leaves images as they are."""
+
+    factor: float = 1.0
+
+    def __str__(self) -> str:
+        """Everything that decides the resized pixels."""
+        return f"x {self.factor:g} by Pillow {PIL.__version__}"
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Resize an RGB image of any size; it is left as it is."""
+        size = (max(1, round(image.width * self.factor)), max(1, round(image.height * self.factor)))
+        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+def resize_both(
+    resize: Resize | Rescale, image: Image.Image, target: Target
+) -> tuple[Image.Image, Target]:
     """Resize an image and its target alike; both are left as they are."""
     old_size = image.height, image.width
     image = resize(image)
@@ -145,8 +163,12 @@ def cutout(image: Image.Image, rng: random.Random, factor: float = 0.5) -> Image
 class Transform(Protocol):
     """What an image and its target go through."""
 
-    resize: Resize  # the first step, which leaves an image of the right size as it is
     normalize: Normalize  # makes floats of a batch of images
+
+    @property
+    def resize(self) -> Resize | Rescale:
+        """The first step, which leaves an image of the right size as it is."""
+        ...
 
     def __call__(
         self, image: Image.Image, target: Target, rng: random.Random

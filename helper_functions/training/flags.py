@@ -18,7 +18,21 @@ class TrainSettings:
     lr: float = flag(2e-4, "peak rate (default: 2e-4)", low=0)
     epochs: int = flag(80, low=1)
     weight_decay: float = flag(1e-4, "L2 on matrices and filters (default: 1e-4)", low=0)
+    schedule: str = flag(
+        "one-cycle",
+        "of the rate: up to --lr and down to nothing over the run, or --lr all the time",
+        choices=("one-cycle", "constant"),
+    )
     pct_start: float = flag(0.2, "share of the steps that the rate rises", low=0, high=1)
+    betas: list[float] = flag(
+        [0.9, 0.999],
+        "decay of Adam's means; one-cycle moves the first between 0.85 and 0.95",
+        low=0,
+        high=0.999999,
+        nargs=2,
+        metavar=("BETA1", "BETA2"),
+    )
+    decay_all: bool = flag(False, "--weight-decay also on biases and the weights of norms")
     ema_decay: float = flag(
         0.0,
         "evaluate and save a moving average of the weights; starts low and rises to this decay, "

@@ -229,7 +229,14 @@ class Run:
         loader = self.loader(self.train_set, shuffle=True, weights=task.sample_weights())
         val_loader = self.loader(self.dataset(self.val_samples))
         train = settings.train
-        optimizer = make_optimizer(model, train.lr, train.weight_decay, task.learning_rates())
+        optimizer = make_optimizer(
+            model,
+            train.lr,
+            train.weight_decay,
+            task.learning_rates(),
+            betas=train.betas,
+            decay_all=train.decay_all,
+        )
         steps = train.epochs * math.ceil(len(loader) / train.accum_steps)
         return Trainer(
             task,
@@ -237,7 +244,7 @@ class Run:
             loader,
             lambda model: evaluate(task, model, val_loader, settings.device, settings.amp, stop),
             optimizer,
-            make_scheduler(optimizer, steps, train.pct_start),
+            make_scheduler(optimizer, steps, train.pct_start, train.schedule),
             train,
             settings.saving,
             device=settings.device,
