@@ -3,9 +3,11 @@
 from helper_functions.runtime.errors import UserError
 from helper_functions.tasks.base import Task
 from helper_functions.tasks.classify import Classify
+from helper_functions.tasks.count.task import Count
 
 TASKS: dict[str, type[Task]] = {
     "classify": Classify,
+    "count": Count,
 }
 DEFAULT_TASK = "classify"
 

@@ -1,0 +1,1 @@
+"""Counting from points: one point on every object in, counts and positions out (LCFCN)."""
