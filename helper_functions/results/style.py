@@ -72,7 +72,9 @@ def fold(name: str, length: int, lines: int | None = 1) -> str:
     """
     if any(east_asian_width(letter) in "WF" for letter in name):
         length //= 2
-    wrapped = textwrap.wrap(printable(name), length, max_lines=lines, placeholder="…")
+    wrapped = textwrap.wrap(printable(name), length)
+    if lines is not None and len(wrapped) > lines:
+        wrapped = [*wrapped[: lines - 1], f"{wrapped[lines - 1][: length - 1]}…"]
     return "\n".join(wrapped)
 
 
