@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text as DrawnText
 from PIL import Image
-from pyarrow import parquet  # type: ignore[import-untyped]
 
 from helper_functions.results.overlays import (
     LegendEntry,
@@ -72,6 +71,7 @@ def score_row(names: list[str]) -> npt.NDArray[np.float32]:
 def test_columns_of_predictions_are_read_back(
     names: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
     folder, scores = tmp_path_factory.mktemp("names"), score_row(names)
     for suffix in ("csv", "parquet"):
         write_prediction_parts(folder / f"p.{suffix}", names, [(["a.png"], scores)])
@@ -111,6 +111,7 @@ def test_rows_of_tables_are_read_back(
 )
 def test_columns_never_clash(names: list[str], columns: list[str], tmp_path: Path) -> None:
     assert column_names(names, ["filename"]) == columns
+    pytest.importorskip("pyarrow")
     path = tmp_path / "p.parquet"
     write_prediction_parts(path, names, [(["a.png"], score_row(names))])
     table = pd.read_parquet(path)
