@@ -32,6 +32,7 @@ from helper_functions.results.overlays import draw_caption
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import TrainingFailed, UserError
+from helper_functions.runtime.text import printable
 from helper_functions.tasks.base import PredictImages, Predictions, Results, Task
 from helper_functions.tasks.classify import flags as classify_flags
 from helper_functions.tasks.classify import report
@@ -476,8 +477,9 @@ class Classify(Task):
             scores = point.scale(part["scores"][: _SHOWN - count])  # type: ignore[arg-type]
             for index, row in zip(indices, scores, strict=False):
                 order = [k for k in np.argsort(-row) if row[k] > thresholds[k]]
-                labels = ", ".join(f"{self.classes[k]} {row[k]:.2f}" for k in order)
-                yield f"{samples.names[index]}: {labels or f'nothing above {limit}'}"
+                labels = ", ".join(f"{printable(self.classes[k])} {row[k]:.2f}" for k in order)
+                name = printable(samples.names[index])
+                yield f"{name}: {labels or f'nothing above {limit}'}"
                 count += 1
             if count >= _SHOWN:
                 break
@@ -531,7 +533,7 @@ class Classify(Task):
         for name, path, region_map in zip(samples.names, samples.paths, maps, strict=False):
             image = read_image(path, self.input.image_format)
             overlay = overlay_regions(image, region_map, self.classes, side=640)
-            yield f"regions/{Path(name).name}", overlay
+            yield f"regions/{name}", overlay  # as a whole: folders may hold equal names
         if (splines := draw_splines(model, self.classes)) is not None:
             yield "splines", splines
 
