@@ -22,6 +22,7 @@ from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
 from helper_functions.data.dataset import Samples, check_images
 from helper_functions.data.flags import InputSettings
+from helper_functions.data.folders import locate
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import MaskFolder
 from helper_functions.data.splits import SplitTable, read_split_table
@@ -217,7 +218,7 @@ class Classify(Task):
         rows = self.table.split(split)
         samples = Samples(
             [row.filename for row in rows],
-            [self.img_dir / row.filename for row in rows],
+            [locate(self.img_dir, row.filename) for row in rows],
             MultiHotTargets(rows, self.classes, self.table.path),
         )
         check_images(
@@ -531,7 +532,7 @@ class Classify(Task):
         for name, path, region_map in zip(samples.names, samples.paths, maps, strict=False):
             image = read_image(path, self.input.image_format)
             overlay = overlay_regions(image, region_map, self.classes, side=640)
-            yield f"regions/{Path(name).name}", overlay
+            yield f"regions/{name}", overlay
         if (splines := draw_splines(model, self.classes)) is not None:
             yield "splines", splines
 
