@@ -16,7 +16,6 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from helper_functions.data.folders import IMAGE_EXTENSIONS
 from helper_functions.data.images import ImageError, read_image
-from helper_functions.runtime.errors import UserError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
