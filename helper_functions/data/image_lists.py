@@ -9,7 +9,6 @@ from helper_functions.data.dataset import Samples
 from helper_functions.data.folders import (
     IMAGE_EXTENSIONS,
     FoundImages,
-    describe_unread,
     find_images,
     locate,
     match_images,
@@ -40,7 +39,7 @@ def list_images(source: Path) -> Samples:
         found = match_images(source)
         if not found.paths:
             raise UserError(
-                f"The pattern {source} matches no image; check --img_dir.{_unread(found)}"
+                f"The pattern {source} matches no image; check --img_dir.{_left_out(found)}"
             )
         names = [path.as_posix() for path in found.paths]
     else:
@@ -48,7 +47,7 @@ def list_images(source: Path) -> Samples:
         if not found.paths:
             raise UserError(
                 f"The folder {source} holds no image: put in files that end in "
-                f"{', '.join(sorted(IMAGE_EXTENSIONS))}.{_unread(found)}"
+                f"{', '.join(sorted(IMAGE_EXTENSIONS))}.{_left_out(found)}"
             )
         names = [path.relative_to(source).as_posix() for path in found.paths]
     for note in found.notes():
@@ -56,9 +55,9 @@ def list_images(source: Path) -> Samples:
     return Samples.from_paths(found.paths, names=names)
 
 
-def _unread(found: FoundImages) -> str:
-    """Return a sentence on the files that keep a folder from being empty, if there are any."""
-    return f" {describe_unread(found.unread)} found." if found.unread else ""
+def _left_out(found: FoundImages) -> str:
+    """Return the notes on a folder that seems empty, as further sentences."""
+    return "".join(f" {note}" for note in found.notes())
 
 
 def _read_list(source: Path) -> list[str]:
