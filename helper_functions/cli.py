@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import errno
 import io
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -300,7 +301,9 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         message = f"error: {advice}"
     except OSError as error:
-        room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""
+        full = error.filename and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        room = f"; {free_space(Path(error.filename).parent)}" if full else ""
+        status = WRONG_INPUT if error.errno == errno.ENAMETOOLONG else status
         message = f"error: {error}{room}."
     if message is not None:
         print(f"{script}: {message}", file=sys.stderr)

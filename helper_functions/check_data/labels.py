@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from helper_functions.check_data.spelling import Suspect, suspects
 from helper_functions.data.splits import SPLITS, Sample, SplitTable
+from helper_functions.runtime.lookalikes import contrast
 
 _NAMED = 5  # names in the line that train.py prints
 
@@ -48,8 +49,8 @@ def describe_count(count: int) -> str:
 def describe_suspect(suspect: Suspect) -> str:
     """Return a suspect in words."""
     images, nearest_images = map(describe_count, (suspect.images, suspect.nearest_images))
-    misspelling = f"may be a misspelling of {suspect.nearest!r} ({nearest_images})"
-    return f"{suspect.name!r} ({images}) {misspelling}"
+    name, nearest = contrast(suspect.name, suspect.nearest)
+    return f"{name} ({images}) may be a misspelling of {nearest} ({nearest_images})"
 
 
 def _first_of(names: Sequence[str]) -> str:

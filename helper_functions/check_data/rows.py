@@ -8,9 +8,11 @@ from pathlib import Path
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.labels import ClassCounts, describe_count, describe_suspect
 from helper_functions.check_data.spelling import Names, suspects
+from helper_functions.data.folders import canonical_name
 from helper_functions.data.splits import Problem, Sample, parse_rows
 from helper_functions.data.tables import read_lines
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast
 
 
 def read_rows(csv_path: Path, findings: Findings) -> list[Sample]:
@@ -28,17 +30,20 @@ def check_rows(samples: Sequence[Sample], findings: Findings) -> None:
     """Find images with several rows in one split."""
     first_seen: dict[tuple[str, str], Sample] = {}
     for sample in samples:
-        earlier = first_seen.setdefault((sample.filename, sample.split), sample)
+        key = canonical_name(sample.filename), sample.split
+        earlier = first_seen.setdefault(key, sample)
         if earlier is sample:
             continue
+        name, other = contrast(sample.filename, earlier.filename)
+        both = name if name == other else f"{name}, there spelt {other},"
         if set(earlier.labels) == set(sample.labels):
-            twice = f"{sample.filename!r} counts twice in the split {sample.split}"
+            twice = f"{both} counts twice in the split {sample.split}"
             repeats = f"Line {sample.line} repeats line {earlier.line}"
             findings.note("row-given-twice", f"{repeats}: {twice}.")
         else:
             findings.fault(
                 "contradictory-rows",
-                f"Lines {earlier.line} and {sample.line} give {sample.filename!r} different "
+                f"Lines {earlier.line} and {sample.line} give {both} different "
                 f"labels; an image has one row that names all its classes.",
             )
 
@@ -73,6 +78,7 @@ def check_spelling(counts: ClassCounts, classes: Path | None, findings: Findings
     names = Names(allowed)
     for name in sorted(set(counts.names).difference(allowed)):
         nearest = names.nearest(name)
-        hint = f" Did you mean {nearest!r}?" if nearest else ""
+        shown, meant = contrast(name, nearest or "")
+        hint = f" Did you mean {meant}?" if nearest else ""
         images = describe_count(counts.total[name])
-        findings.fault("unknown-label", f"The class {name!r} ({images}) is not in {classes}.{hint}")
+        findings.fault("unknown-label", f"The class {shown} ({images}) is not in {classes}.{hint}")

@@ -15,13 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from helper_functions.data.bands import FormatError, ImageFormat, choose_bands, to_eight_bits
+from helper_functions.data.folders import missing_hint
 from helper_functions.data.tiff import is_faithful, is_tiff, open_page, read_tiff
-from helper_functions.runtime.errors import UserError
-
-IMAGE_EXTENSIONS = frozenset(
-    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
-    + (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
 
 # What Pillow may tell of a PNG whose pixels are shown as they are; not among it: transparency,
 # animation, and EXIF or text, where an orientation may be.
@@ -83,29 +78,6 @@ def image_problem(path: Path) -> ImageError | None:
                     return None
     except Exception as error:
         return ImageError(path, _reason(error))
-
-
-def find_images(folder: Path) -> list[Path]:
-    """List the image files under a folder by extension, sorted; skip hidden files and folders.
-
-    Raises:
-        UserError: If `folder` is not a folder or holds no image.
-    """
-    if not folder.is_dir():
-        raise UserError(f"The image folder {folder} is not an existing folder: check the path.")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    if not paths:
-        raise UserError(
-            f"The folder {folder} holds no image: put in files that end in "
-            f"{', '.join(sorted(IMAGE_EXTENSIONS))}."
-        )
-    return paths
 
 
 def _decode(path: Path, image_format: ImageFormat) -> Image.Image:
@@ -177,7 +149,8 @@ def _reason(error: Exception) -> str:
     """Return in a clause why a file could not be read."""
     match error:
         case FileNotFoundError():
-            return "there is no such file"
+            hint = missing_hint(Path(error.filename)) if error.filename else ""
+            return f"there is no such file{hint}"
         case IsADirectoryError():
             return "it is a directory"
         case UnidentifiedImageError():

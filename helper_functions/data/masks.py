@@ -17,8 +17,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from helper_functions.data.bands import ImageFormat
+from helper_functions.data.folders import locate
 from helper_functions.data.images import DEFAULT, ImageError, read_image
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 NAMES_FILE = "classes.json"
 
@@ -54,6 +56,13 @@ class MaskFolder:
         index_of = {name: index for index, name in enumerate(classes)}
         indices = [index_of.get(name, len(classes)) for name in self.names]
         self.class_of_value = np.array(indices, np.intp)
+        for name in self.names:
+            if name not in index_of and (alike := find_look_alike(name, classes)):
+                shown, known = contrast(name, alike)
+                raise UserError(
+                    f"{folder / NAMES_FILE} names {shown}, which looks like the model's class "
+                    f"{known} and is another text; spell it as in the split CSV."
+                )
         if not set(self.names) & set(classes):
             raise UserError(
                 f"None of the {len(self.names)} names in {folder / NAMES_FILE} is a class of the "
@@ -62,7 +71,7 @@ class MaskFolder:
 
     def path(self, filename: str) -> Path:
         """Return the mask file of an image; both names are relative to their folders."""
-        return self.folder / PurePath(filename).with_suffix(".png")
+        return locate(self.folder, str(PurePath(filename).with_suffix(".png")))
 
     def read(self, filename: str) -> IndexArray:
         """Read the classes of an image's pixels, (H, W): 0..K-1, or K for no class of the model.

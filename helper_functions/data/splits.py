@@ -12,10 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from helper_functions.data.folders import canonical_name, leaves_folder
 from helper_functions.data.tables import missing_column, read_rows
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast
 
 SPLITS = ("train", "val", "test")
 ALL = "all"  # asks for every row, as in the original code
@@ -103,8 +105,7 @@ def _row_problems(where: str, sample: Sample, label_cell: str | None) -> Iterato
     if not sample.filename:
         fault = "the file name is empty; fill it in or delete the row."
         yield Problem("no-file-name", f"{where}: {fault}")
-    name = PurePath(sample.filename)
-    if name.is_absolute() or ".." in name.parts:
+    if leaves_folder(sample.filename):
         fault = f"the file name {sample.filename!r} leaves the image folder"
         yield Problem("outside-the-folder", f"{where}: {fault}; give it relative to --img_dir.")
     if label_cell is not None:
@@ -117,8 +118,9 @@ def _row_problems(where: str, sample: Sample, label_cell: str | None) -> Iterato
             yield Problem("no-label", f"{where}: {fault}; name its classes, or write [] for none.")
     if sample.split not in SPLITS:
         close = difflib.get_close_matches(sample.split.lower(), SPLITS, n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        fault = f"{sample.split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}"
+        split, meant = contrast(sample.split, close[0] if close else "")
+        hint = f" Did you mean {meant}?" if close else ""
+        fault = f"{split} is not a split; use one of {', '.join(SPLITS)}.{hint}"
         yield Problem("unknown-split", f"{where}: {fault}")
 
 
@@ -155,10 +157,12 @@ def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
         if problems:
             yield from problems
             continue
-        earlier = first_seen.setdefault(filename, sample)
+        earlier = first_seen.setdefault(canonical_name(filename), sample)
         if earlier.split != split:
-            first = f"line {earlier.line} puts it in {earlier.split}"
-            fault = f"{filename!r} is in the split {split}, but {first}"
+            name, other = contrast(filename, earlier.filename)
+            spelt = "" if filename == earlier.filename else f" as {other}"
+            first = f"line {earlier.line} puts it{spelt} in {earlier.split}"
+            fault = f"{name} is in the split {split}, but {first}"
             yield Problem(TWO_SPLITS, f"{where}: {fault}; an image belongs to one split.")
         yield sample
 

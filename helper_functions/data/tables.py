@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 
 @contextmanager
@@ -78,4 +79,7 @@ def missing_column(path: Path, header: Sequence[str], column: str) -> str:
     names = ", ".join(header[:8])[:200] + (f", ... ({len(header):,} columns)" * (len(header) > 8))
     semicolons = len(header) == 1 and ";" in header[0]
     advice = " Use commas between the columns." if semicolons else ""
+    if alike := find_look_alike(column, header):
+        wanted, found = contrast(column, alike)
+        return f"{path} has no column {wanted}, but one that looks like it: {found}."
     return f"{path} has no column {column!r}: its header reads {names}.{advice}"

@@ -75,7 +75,7 @@ def _published_images(sources: Sources, options: argparse.Namespace) -> dict[str
     path = sources.find(COCO, advice=f"--download needs it for the addresses; {_ADVICE}")
     images = {}
     for image in read_coco(sources, path, labels=False)[1]:
-        if "/" in image.filename:
+        if "/" in image.filename or "\\" in image.filename:
             raise UserError(f"{path}: the file name {image.filename!r} holds a slash.")
         images[_stem(image.filename)] = image.filename, image.url
     return images

@@ -408,3 +408,36 @@ def test_training_prints_the_line(tiny_set: Path, run_here: Script, tmp_path: Pa
     notes = [line for line in done.printed.splitlines() if line.startswith("Note: ")]
     assert len(notes) == 1
     assert "'grene' (1 image) may be a misspelling of 'green'" in notes[0]
+
+
+def test_files_that_no_row_names_and_no_run_reads_are_noted(tmp_path: Path) -> None:
+    for name in ("a.heic", "sub/b.psd"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    (note,) = _found(_set(tmp_path, *GOOD)["notes"])["left-out-files"]
+    assert note.startswith("2 files with endings that cannot be read (.heic, .psd) were left out;")
+
+
+def test_names_that_look_the_same_are_shown_with_what_differs(tmp_path: Path) -> None:
+    rows = [f"{n}.png,['caf\xe9'],{split}" for n, split in enumerate(("train", "val"))]
+    report = _set(tmp_path, *rows, "2.png,['cafe\u0301'],train")
+    (note,) = _found(report["notes"])["doubtful-label"]
+    assert r"'cafe\u0301' (1 image) may be a misspelling of 'caf\xe9' (2 images)" in note
+    classes = tmp_path / "classes.txt"
+    classes.write_text("caf\xe9\n", encoding="utf-8")
+    faults = check(tmp_path / "splits.csv", tmp_path / "images", classes)[0]["faults"]
+    (fault,) = _found(faults)["unknown-label"]
+    assert fault.startswith(r"The class 'cafe\u0301' (1 image) is not in")
+    assert fault.endswith(r"Did you mean 'caf\xe9'?")
+
+
+def test_files_in_other_spellings_are_read_and_those_of_one_image_found(tmp_path: Path) -> None:
+    _image(tmp_path / "images" / "sub" / "e\u0301.png", 7)
+    _image(tmp_path / "images" / "v.png", 8)
+    rows = ("sub\\\xe9.png,['x'],train", "v.png,['x'],val", "sub/\xe9.png,['x'],train")
+    report = _set(tmp_path, *rows, images=False)
+    assert report["usable"] is True
+    (note,) = _found(report["notes"])["row-given-twice"]
+    assert note.startswith(
+        "Line 4 repeats line 2: 'sub/\xe9.png', there spelt 'sub\\\\\xe9.png', c"
+    )

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from helper_functions.data.images import IMAGE_EXTENSIONS, ImageError, find_images, read_image
-from helper_functions.runtime.errors import UserError
+from helper_functions.data.folders import IMAGE_EXTENSIONS
+from helper_functions.data.images import ImageError, read_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -369,41 +369,6 @@ def test_file_is_closed(tmp_path: Path, suffix: str) -> None:
         read_image(path)
     assert caught.value.__cause__ is not None  # The traceback keeps the decoder's frames alive.
     assert not is_open()
-
-
-# --- folders
-
-
-def test_find_images(tmp_path: Path) -> None:
-    names = ["b.JPG", "a.jpeg", "sub/c.png", "sub/deep/d.tiff", ".hidden.png", ".git/e.png"]
-    names += ["notes.txt", "png", "sub/.cache/f.png"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    expected = ["a.jpeg", "b.JPG", "sub/c.png", "sub/deep/d.tiff"]
-    assert find_images(tmp_path) == [tmp_path / name for name in expected]
-
-
-def test_find_images_below_a_hidden_folder(tmp_path: Path) -> None:
-    (tmp_path / ".data").mkdir()
-    (tmp_path / ".data" / "a.png").touch()
-    assert find_images(tmp_path / ".data") == [tmp_path / ".data" / "a.png"]
-
-
-@pytest.mark.parametrize("make", [None, Path.touch])
-def test_find_images_without_a_folder(tmp_path: Path, make: object) -> None:
-    folder = tmp_path / "a"
-    if callable(make):
-        make(folder)
-    with pytest.raises(UserError, match=f"image folder {folder} is not an existing folder"):
-        find_images(folder)
-
-
-def test_find_images_in_an_empty_folder(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").touch()
-    with pytest.raises(UserError, match=f"folder {tmp_path} holds no image: .*\\.jpg"):
-        find_images(tmp_path)
 
 
 def test_extensions_are_ones_that_pillow_opens() -> None:

@@ -182,3 +182,40 @@ def test_reading_ends_where_the_file_breaks(tmp_path: Path) -> None:
     assert isinstance(problem, Problem)
     assert problem.kind == "unusable-csv"
     assert "line 3: this is not a valid CSV row" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        ("sub/a.png", "sub\\a.png", r"'sub\\a.png' is in the split val, but line 2 puts it as "),
+        ("caf\xe9.png", "cafe\u0301.png", r"'cafe\u0301.png' is in the split val, but line 2 puts"),
+        ("a.png", "./a.png", "'./a.png' is in the split val, but line 2 puts it as 'a.png' in tra"),
+    ],
+)
+def test_one_image_has_one_split_however_it_is_spelt(
+    tmp_path: Path, first: str, second: str, shown: str
+) -> None:
+    path = tmp_path / "s.csv"
+    rows = f"filename,label,split\n{first},['x'],train\n{second},['x'],val\n"
+    path.write_text(rows, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        read_split_table(path)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [r"..\a.png", r"sub\..\..\a.png", r"C:\photos\a.png"])
+def test_names_of_windows_stay_in_the_folder_too(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(f"filename,label,split\n{name},['x'],train\n")
+    with pytest.raises(UserError, match="leaves the image folder"):
+        read_split_table(path)
+
+
+def test_what_only_looks_like_a_split_or_a_column_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("filename,label,split\na.png,['x'],tr\u0430in\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"'tr\\u0430in' is not a split; .* mean 'train'\?"):
+        read_split_table(path)
+    path.write_text("s\u200bplit,filename,label\ntrain,a.png,['x']\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no column 'split', .* like it: 's\\u200bplit'"):
+        read_split_table(path, labels=False)

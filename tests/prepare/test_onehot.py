@@ -10,6 +10,8 @@ import pytest
 from raw_archives import onehot
 from raw_archives.conversions import prepare, refused, replaced
 
+from helper_functions.prepare.__main__ import main
+
 
 def test_tables_may_bring_their_splits(raw: Path) -> None:
     truth = onehot.write(raw)
@@ -62,3 +64,41 @@ def test_wrong_content_gets_one_sentence(
     onehot.write(raw)
     damage(raw)
     refused("onehot", raw, sentence)
+
+
+def test_backslashes_and_decomposed_letters_are_read(raw: Path) -> None:
+    truth = onehot.write(raw)
+    (raw / "dive0" / "000.png").rename(raw / "dive0" / "e\u0301.png")
+    text = (raw / "labels.csv").read_text().replace("dive0/000.png", "dive0/\xe9.png")
+    (raw / "labels.csv").write_text(text.replace("/", "\\"))
+    rows, manifest = prepare("onehot", raw)
+    assert {name.replace("e\u0301", "000") for name in rows} == set(truth)
+    assert manifest["skipped"] == []
+
+
+def test_one_image_in_two_spellings_is_refused(raw: Path) -> None:
+    onehot.write(raw)
+    with (raw / "labels.csv").open("a") as table:
+        table.write("dive0\\000.png,1,0,0\n")
+    refused("onehot", raw, r"The image 'dive0\\000.png' (once as 'dive0/000.png') is listed for")
+
+
+def test_images_that_cannot_be_read_and_backslashes_in_vain_are_noted(raw: Path) -> None:
+    onehot.write(raw)
+    (raw / "dive0" / "000.png").rename(raw / "dive0" / "000.heic")
+    text = (raw / "labels.csv").read_text().replace("dive0/000.png", "dive0/000.heic")
+    (raw / "labels.csv").write_text(text + "dive9\\a.png,1,0,0\n")
+    _, manifest = prepare("onehot", raw)
+    note = "1 file with an ending that cannot be read (.heic) was found; save such images as PNG"
+    assert any(each.startswith(note) for each in manifest["notes"])
+    reason = "the image is not there, also not with slashes for the backslashes"
+    assert manifest["skipped"] == [{"filename": "dive9\\a.png", "reason": reason}]
+
+
+def test_a_manifest_of_a_long_name_is_written(raw: Path) -> None:
+    onehot.write(raw)
+    out = raw.parent / "out" / ("s" * 251 + ".csv")
+    main(["onehot", "--raw-dir", str(raw), "--out", str(out)])
+    (manifest,) = out.parent.glob("*.manifest.json")
+    assert manifest.name.startswith("s" * 200)
+    assert out.is_file()

@@ -22,6 +22,7 @@ from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
 from helper_functions.data.dataset import Samples, check_images
 from helper_functions.data.flags import InputSettings
+from helper_functions.data.folders import locate
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import MaskFolder
 from helper_functions.data.splits import SplitTable, read_split_table
@@ -218,7 +219,7 @@ class Classify(Task):
         rows = self.table.split(split)
         samples = Samples(
             [row.filename for row in rows],
-            [self.img_dir / row.filename for row in rows],
+            [locate(self.img_dir, row.filename) for row in rows],
             MultiHotTargets(rows, self.classes, self.table.path),
         )
         check_images(
