@@ -31,8 +31,10 @@ def test_every_class_and_image_has_its_own_tag(tmp_path: Path) -> None:
         input=None, log_images=lambda *_: [(f"regions/{name}", image) for name in names]
     )
     samples: Any = SimpleNamespace(names=names, paths=[], targets=[])
-    given: Any = (None, samples, LoaderSettings())
-    logger = TensorBoardLogger(tmp_path, task, *given, torch.device("cpu"), None)
+    train_set: Any = None
+    logger = TensorBoardLogger(
+        tmp_path, task, train_set, samples, LoaderSettings(), torch.device("cpu"), None
+    )
     evaluator: Any = SimpleNamespace(
         scalars=lambda: {f"AP/{name}": score for name, score in scores.items()}
     )
