@@ -260,7 +260,7 @@ def test_a_failed_export_names_model_reason_and_layer(
 
 
 # A small one of each family that gives tokens.
-TOKENS = {
+TOKENS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "vit": ("test_vit", 32, {}),
     "deit": ("deit_tiny_patch16_224", 32, {"depth": 1}),
     "dinov2": ("vit_small_patch14_dinov2", 28, {"depth": 1}),

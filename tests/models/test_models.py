@@ -22,7 +22,7 @@ from models import (
     build_for_inference,
     create_model,
 )
-from models.backbones import ALIASES, create_backbone, feature_map
+from models.backbones import ALIASES, create_backbone, feature_map, timm_name
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
 
