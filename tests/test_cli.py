@@ -357,7 +357,13 @@ def test_a_cache_changes_neither_training_nor_validation(
         (("--seed", "9" * 25), "must be from 0 to"),
         (("--model-kwargs", "num_classes=5"), "'num_classes' is a setting of its own"),
         (("--device", "meta"), "'meta' cannot train"),
-        (("--image-size", "32", "--batch-size", "1"), "batch norm cannot work"),
+        (
+            ("--image-size", "32", "--batch-size", "1"),
+            "A training step of resnet10t on 1 image of 32 x 32 pixels is impossible: Expected more"
+            " than 1 value per channel",
+        ),
+        (("--backbone-name", "resnet18.no_such"), "use resnet18 without a tag, or one of resnet18"),
+        (("--backbone-name", "halonet26t"), "--image-size (such as 256)"),
         (("--cache-dir", "train.py"), "folder train.py cannot be created"),
         (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
     ],

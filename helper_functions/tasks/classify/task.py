@@ -276,6 +276,11 @@ class Classify(Task):
             print(f"Note: {note.message}")
         return model
 
+    def model_name(self, model: nn.Module) -> str:
+        """Return the name of the backbone."""
+        settings: dict[str, Any] = getattr(model, "settings", {})
+        return str(settings.get("backbone_name") or super().model_name(model))
+
     def check_device(self, device: torch.device, amp: torch.dtype | None) -> None:
         """Refuse what the package inplace-abn has no code for."""
         types = {"cpu": (None,), "cuda": (None, torch.float16)}.get(device.type, ())
@@ -286,7 +291,7 @@ class Classify(Task):
             )
 
     def check_model(self, model: nn.Module) -> None:
-        """Compare the settings of regions, images and batches with the feature map."""
+        """Compare the settings of regions and images with the feature map."""
         assert isinstance(model, VoLUNet)
         size = self.input.image_size
         try:
@@ -299,15 +304,6 @@ class Classify(Task):
                 f"feature map of images of {size} pixels has {rows} x {columns}; lower it, or "
                 "raise --image-size."
             )
-        if self.training.model and (rows, columns) == (1, 1):
-            assert self.table is not None
-            batch_size = self.training.batch_size
-            if 1 in (batch_size, len(self.table.split("train")) % batch_size):
-                raise UserError(
-                    f"Images of {size} pixels leave a feature map of one cell, and one of the "
-                    f"batches holds a single image: batch norm cannot work; change --batch-size or "
-                    f"--image-size."
-                )
 
     def to(self, device: torch.device) -> None:
         """Move the class weights to a device."""
