@@ -43,7 +43,7 @@ def main() -> None:
         # The loop
         stop = StopRequest()
         trainer = run.trainer(model, stop)
-        trainer.rehearse()
+        trainer.dry_run()
         if distributed.rank():  # equal weights, but dropout of its own
             runs.seed_all(settings.train.seed + distributed.rank())
         if checkpoint is not None:

@@ -135,7 +135,7 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.saved_step = 0
 
-    def rehearse(self) -> None:
+    def dry_run(self) -> None:
         """Try the largest and the smallest batch of an epoch; nothing of that remains.
 
         Raises:
@@ -176,10 +176,10 @@ class Trainer:
         return f"{what}: {reason(error)}{place(error, self.model)}; {advice}."
 
     def error(self, items: list[Item], **how: Any) -> Exception | None:
-        """Return what a rehearsal on some images ends with; ``None`` if it succeeds."""
+        """Return what a dry run on some images ends with; ``None`` if it succeeds."""
         try:
             assert self.loader.collate_fn is not None
-            self.train_step.rehearse(self.loader.collate_fn(items), **how)
+            self.train_step.dry_run(self.loader.collate_fn(items), **how)
         except (UserError, TrainingFailed):
             raise
         except Exception as error:  # models and losses fail in many ways

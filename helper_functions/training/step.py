@@ -149,7 +149,7 @@ class TrainStep:
             self.scaler.scale(terms["loss"] * scale).backward()  # type: ignore[no-untyped-call]
         return {name: term.detach() for name, term in terms.items()}
 
-    def rehearse(self, batch: Batch, *, amp: torch.dtype | None, compiled: bool) -> None:
+    def dry_run(self, batch: Batch, *, amp: torch.dtype | None, compiled: bool) -> None:
         """Compute a loss and its gradient in this process alone, then undo what that has changed.
 
         Raises whatever the model or the loss does.

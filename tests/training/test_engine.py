@@ -592,22 +592,22 @@ class _Moving(_Pooled):
         return super().forward(images)
 
 
-def test_a_rehearsal_leaves_nothing_behind(tmp_path: Path) -> None:
-    for name in ("plain", "rehearsed"):
+def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    for name in ("plain", "dry"):
         random.seed(0)
         torch.manual_seed(0)
         trainer = _trainer(tmp_path, tmp_path / name, model=_Moving(), batch_size=5, epochs=1)
-        if name == "rehearsed":
+        if name == "dry":
             before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
             states = random.getstate(), torch.get_rng_state()
-            trainer.rehearse()
+            trainer.dry_run()
             assert random.getstate() == states[0]
             assert torch.equal(torch.get_rng_state(), states[1])
             for key, value in trainer.model.state_dict().items():
                 assert torch.equal(value, before[key]), key
             assert all(parameter.grad is None for parameter in trainer.model.parameters())
         trainer.fit()
-    _assert_same_end(tmp_path / "plain", tmp_path / "rehearsed")
+    _assert_same_end(tmp_path / "plain", tmp_path / "dry")
 
 
 @pytest.mark.parametrize(
@@ -622,7 +622,7 @@ def test_a_batch_of_one_image_is_refused_before_the_run(
 ) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run", model=_Moving(), batch_size=batch_size)
     with pytest.raises(UserError, match=sentence):
-        trainer.rehearse()
+        trainer.dry_run()
     assert not list((tmp_path / "run").iterdir())
 
 
@@ -651,4 +651,4 @@ def test_whatever_a_model_raises_is_a_sentence(
 ) -> None:
     trainer = _trainer(tmp_path, tmp_path / "run", model=_Failing(error))
     with pytest.raises(UserError, match=sentence):
-        trainer.rehearse()
+        trainer.dry_run()
