@@ -77,8 +77,7 @@ def raw_tiff(
         fields[320] = ("H", np.asarray(palette).T.ravel().tolist())
     if photometric == YCBCR:
         fields[530] = ("H", [1, 1])
-    for number, kind, numbers in tags:
-        fields[number] = (kind, list(numbers))
+    fields |= {number: (kind, list(numbers)) for number, kind, numbers in tags}
 
     # Entries, then what does not fit into them, then the strips
     count = len(fields)
@@ -90,7 +89,9 @@ def raw_tiff(
         return struct.pack(f"{order}{len(numbers)}{letter}", *numbers)
 
     longer = sum(
-        len(pack(kind, numbers)) for kind, numbers in fields.values() if len(pack(kind, numbers)) > 4
+        len(pack(kind, numbers))
+        for kind, numbers in fields.values()
+        if len(pack(kind, numbers)) > 4
     )
     position = start + longer
     offsets = []

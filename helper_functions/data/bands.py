@@ -80,13 +80,12 @@ def check_size(width: int, height: int, bands: int, image_format: ImageFormat) -
     pixels = width * height * max(4, bands) / 4
     if pixels <= limit:
         return
-    size = f"{width} x {height} pixels"
-    if bands > 4:
-        size += f" in {bands} bands, as much as four bands"
-    needed = math.ceil(pixels / 1e5) / 10
+    counted = f" in {bands} bands, which count as" if bands > 4 else ","
+    needed = math.ceil(pixels / 1e5) / 10 if pixels > 1e6 else pixels / 1e6
     raise FormatError(
-        f"it has {size} of {needed:.1f} megapixels, and {limit / 1e6:.4g} are allowed, as larger "
-        f"ones may be decompression bombs; if it is none, give --max-megapixels {needed:g}"
+        f"it has {width} x {height} pixels{counted} {pixels / 1e6:.7g} megapixels, and "
+        f"{limit / 1e6:.4g} are allowed, as larger images may be decompression bombs; if it is "
+        f"none, give --max-megapixels {needed:.10g}"
     )
 
 

@@ -1,8 +1,9 @@
 """Raw values of PNG, JPEG, JPEG 2000, AVIF and PNM that Pillow does not know or reads with loss.
 
 Pillow makes 8 bits of deep colors, so that ``--value-range`` would come too late; of JPEG 2000 it
-reads less than 8 bits as too dark and signed values as unsigned; JPEGs of 12 bits and lossless ones
-it does not decode, and other formats only if it was built with their libraries.
+reads less than 8 bits as too dark, white of more than 8 as black, and signed values as unsigned;
+JPEGs of 12 bits and lossless ones it does not decode, and other formats only if it was built with
+their libraries.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class RawFile:
     signed: bool = False
     space: str = ""  # of colors, if they are neither gray nor RGB
     exif: bytes = b""
-    pixels: int = 0  # where they begin, in PNM
+    pixels: int = 0  # where they begin, in PNM; in JPEG a place before
 
     def check(self, image_format: ImageFormat) -> None:
         """Refuse what the header tells to be no image that can be read.
@@ -63,6 +64,9 @@ class RawFile:
         if self.format == "PPM":
             values = self._decode_pnm()
         else:
+            # Of a truncated JPEG the decoder makes up the rest.
+            if self.format == "JPEG" and self.content.find(b"\xff\xd9", self.pixels) < 0:
+                raise FormatError("its data are truncated")
             name = {"PNG": "png", "JPEG": "jpeg8", "JPEG2000": "jpeg2k", "AVIF": "avif"}
             try:
                 values = getattr(imagecodecs, f"{name[self.format]}_decode")(self.content)
@@ -104,8 +108,9 @@ def find_raw(
         raw = _read_header(file)
         if raw is None or image.mode in ("P", "PA", "CMYK"):
             return None
-        odd = raw.space or raw.bits < 8 or raw.signed or not _built(raw.format)
-        return raw if odd or (raw.bits > 8 and ranged) else None
+        odd = raw.format == "JPEG2000" and (raw.bits != 8 or raw.signed or raw.space)
+        deep = ranged and raw.bits > 8
+        return raw if odd or deep or not _built(raw.format) else None
     return None
 
 
@@ -181,7 +186,8 @@ def _jpeg(content: bytes) -> RawFile | None:
             if bits == 8 and marker != 0xC3:
                 return None
             space = "CMYK, in a JPEG that is lossless or not of 8 bits" if bands == 4 else ""
-            return RawFile("JPEG", content, width, height, bands, bits, space=space, exif=exif)
+            size = (width, height)
+            return RawFile("JPEG", content, *size, bands, bits, False, space, exif, position)
         position += 2 + length
     return None
 

@@ -7,6 +7,8 @@ import os
 import struct
 import threading
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -54,7 +56,18 @@ class ImageError(Exception):
 
 DEFAULT = ImageFormat()
 ORIENTATION = ExifTags.Base.Orientation
-_LOCK = threading.Lock()  # while Pillow's limit of pixels, which all threads share, is lifted
+
+
+@dataclass
+class _Lifted:
+    """How many threads read images, and Pillow's limit until they are done."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    readers: int = 0
+    limit: int | None = None
+
+
+_LIFTED = _Lifted()
 
 
 def read_image(path: Path, image_format: ImageFormat = DEFAULT) -> Image.Image:
@@ -110,7 +123,7 @@ def find_images(folder: Path) -> list[Path]:
 def _attempt(path: Path, image_format: ImageFormat, *, header_only: bool) -> Image.Image | None:
     """Read a file, whose errors become ``ImageError``; ``None`` if only its header is to be."""
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
+        with warnings.catch_warnings(), _without_limit(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # on odd metadata, which decides nothing
             if os.fstat(file.fileno()).st_size == 0:
                 raise ImageError(path, "it is empty (0 bytes)")
@@ -124,7 +137,7 @@ def _attempt(path: Path, image_format: ImageFormat, *, header_only: bool) -> Ima
 def _read(file: IO[bytes], image_format: ImageFormat, *, header_only: bool) -> Image.Image | None:
     """Open, decode, turn upright and convert; errors are those of the decoders and the system."""
     try:
-        opened = _open(file)
+        opened = Image.open(file)
     except UnidentifiedImageError:
         if is_tiff(file):
             return read_tiff(file, image_format, header_only=header_only)
@@ -159,14 +172,20 @@ def _read(file: IO[bytes], image_format: ImageFormat, *, header_only: bool) -> I
         return rgb
 
 
-def _open(file: IO[bytes]) -> Image.Image:
-    """Open a file by Pillow, whatever its size: the caller checks that by a limit of its own."""
-    with _LOCK:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+@contextlib.contextmanager
+def _without_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which all threads share: here sizes have one of their own."""
+    with _LIFTED.lock:
+        if not _LIFTED.readers:
+            _LIFTED.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _LIFTED.readers += 1
+    try:
+        yield
+    finally:
+        with _LIFTED.lock:
+            _LIFTED.readers -= 1
+            if not _LIFTED.readers:
+                Image.MAX_IMAGE_PIXELS = _LIFTED.limit
 
 
 def _read_raw(

@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COMPRESSION,
     PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
     SAMPLESPERPIXEL,
     TiffImageFile,
 )
@@ -78,7 +79,12 @@ def is_faithful(image: Image.Image, image_format: ImageFormat) -> bool:
         return False
     if tags.get(SAMPLESPERPIXEL, 1) > 3 and image_format.bands != PAPER:
         return False
-    return max(tags.get(BITSPERSAMPLE, (1,))) <= 8 and tags.get(COMPRESSION, 1) in _BASELINE
+    unsigned = set(tags.get(SAMPLEFORMAT, (1,))) <= {1, 4}  # 4: undefined
+    return (
+        unsigned
+        and max(tags.get(BITSPERSAMPLE, (1,))) <= 8
+        and tags.get(COMPRESSION, 1) in _BASELINE
+    )
 
 
 def read_tiff(
@@ -119,6 +125,8 @@ def _open_page(file: IO[bytes]) -> Iterator[Any]:
             yield tiff.pages.first
     except (FormatError, MemoryError):
         raise
+    except LookupError as error:
+        raise FormatError("it lacks a part of its header: it is truncated or damaged") from error
     except Exception as error:  # It raises whatever it runs into in a damaged file.
         detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise FormatError(f"tifffile cannot decode it ({detail})") from error
