@@ -123,7 +123,7 @@ def find_images(folder: Path) -> list[Path]:
 def _attempt(path: Path, image_format: ImageFormat, *, header_only: bool) -> Image.Image | None:
     """Read a file, whose errors become ``ImageError``; ``None`` if only its header is to be."""
     try:
-        with warnings.catch_warnings(), _without_limit(), path.open("rb") as file:
+        with warnings.catch_warnings(), without_limit(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # on odd metadata, which decides nothing
             if os.fstat(file.fileno()).st_size == 0:
                 raise ImageError(path, "it is empty (0 bytes)")
@@ -173,7 +173,7 @@ def _read(file: IO[bytes], image_format: ImageFormat, *, header_only: bool) -> I
 
 
 @contextlib.contextmanager
-def _without_limit() -> Iterator[None]:
+def without_limit() -> Iterator[None]:
     """Lift Pillow's limit of pixels, which all threads share: here sizes have one of their own."""
     with _LIFTED.lock:
         if not _LIFTED.readers:

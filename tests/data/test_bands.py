@@ -12,7 +12,8 @@ import tifffile
 from conftest import SMALL, Script, assert_refused, data_flags
 from PIL import Image, UnidentifiedImageError
 
-from helper_functions.check_data.images import decode
+from helper_functions.check_data.images import decode, decode_all
+from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.data.bands import ImageFormat, parse_bands
 from helper_functions.data.cache import ImageCache
 from helper_functions.data.flags import make_image_format
@@ -288,8 +289,10 @@ def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) ->
     flags = ("--bands", 5, 3, 1, "--value-range", 0, 4000)
     run = tmp_path / "run"
 
-    done = run_here("train.py", *data, *flags, *SMALL, "--epochs", 1, "--output-path", run)
+    limit = ("--max-megapixels", 0.002)
+    done = run_here("train.py", *data, *flags, *limit, *SMALL, "--epochs", 1, "--output-path", run)
     assert done.status == 0, done.errors
+    assert "max_megapixels" not in read_checkpoint(run / "last.ckpt")["info"]
     scores = []
     for other_flags in ((), flags, ("--bands", "paper")):
         results = ("--ckpt-path", run / "model-highest.ckpt", "--output", tmp_path / "val")
@@ -298,7 +301,17 @@ def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) ->
         scores.append((tmp_path / "val" / "predictions.csv").read_text())
     assert scores[0] == scores[1] != scores[2]
 
+    low = ("--max-megapixels", 0.001)
+    sentence = "it has 40 x 40 pixels in 5 bands, which count as 0.002 megapixels"
+    results = ("--ckpt-path", run / "model-highest.ckpt", "--output", tmp_path / "none")
+    assert_refused(run_here("val.py", *data, *results, *low, "-j", 0), sentence, tmp_path / "none")
+    (checked,) = decode_all([images / "0.tif"], 1, make_image_format(None, None, 0.001))  # spawned
+    assert checked.problem is not None
+    assert checked.problem.startswith(sentence)
+
     other = tmp_path / "other"
+    done = run_here("train.py", *data, *low, *SMALL, "--output-path", other)
+    assert_refused(done, sentence, other)
     done = run_here("train.py", *data, "--bands", 9, 1, 2, *SMALL, "--output-path", other)
     assert_refused(done, "it has 5 bands, so there is no 9", other)
     done = run_here("train.py", *data, "--bands", "infrared", *SMALL, "--output-path", other)
