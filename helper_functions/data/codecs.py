@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import imagecodecs
@@ -106,8 +106,10 @@ def find_raw(
         return _pnm(image, file)
     if image.format == "JPEG2000" or (image.format in ("PNG", "AVIF") and ranged):
         raw = _read_header(file)
-        if raw is None or image.mode in ("P", "PA", "CMYK"):
+        if raw is None or image.mode in ("P", "PA"):
             return None
+        if image.mode == "CMYK":
+            return None if raw.bits == 8 else replace(raw, space="CMYK, not of 8 bits")
         odd = raw.format == "JPEG2000" and (raw.bits != 8 or raw.signed or raw.space)
         deep = ranged and raw.bits > 8
         return raw if odd or deep or not _built(raw.format) else None

@@ -198,7 +198,6 @@ def test_types_that_leave_black_and_white_open(
     ("content", "reason"),
     [
         (raw_tiff(SCENE, 5), "its 3 inks are not cyan, magenta, yellow and black"),
-        (raw_tiff(SCENE[..., [0, 1, 2, 0, 1]], 5), ""),
         (raw_tiff(SCENE[..., :1], 32803), "its colors are of the kind CFA"),
         (raw_tiff(SCENE.astype("f4"), CIELAB), "its Lab colors are of the type float32"),
         (raw_tiff(SCENE.astype("f4") + 1j, RGB), "its values are of the type complex64"),
@@ -220,8 +219,7 @@ def test_types_that_leave_black_and_white_open(
 def test_what_is_unsupported_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(content)
-    if reason:
-        assert reason in refusal(path)
+    assert reason in refusal(path)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 12, 16])
