@@ -44,7 +44,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m helper_functions.check_data", description=DESCRIPTION)
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
-    cli.add_flags(parser, "options", InputSettings, ("bands", "value_range"))
+    cli.add_flags(parser, "options", InputSettings, ("bands", "value_range", "max_megapixels"))
     parser.add_argument(
         "--classes",
         type=Path,
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.classes,
         limit=args.limit,
         workers=args.workers,
-        image_format=make_image_format(args.bands, args.value_range),
+        image_format=make_image_format(args.bands, args.value_range, args.max_megapixels),
     )
     print(
         f"{args.csv_path}: {len(samples):,} usable rows, {len(report['classes']):,} classes; "

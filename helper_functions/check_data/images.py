@@ -20,7 +20,7 @@ from PIL import Image
 from helper_functions.check_data.findings import Findings
 from helper_functions.data.bands import ImageFormat
 from helper_functions.data.folders import find_images
-from helper_functions.data.images import DEFAULT, ImageError, read_image
+from helper_functions.data.images import DEFAULT, ImageError, read_image, without_limit
 from helper_functions.data.splits import TWO_SPLITS, Sample
 from helper_functions.runtime.lookalikes import contrast
 
@@ -52,7 +52,7 @@ def decode(path: Path, image_format: ImageFormat = DEFAULT) -> DecodedImage:
 def _format(path: Path) -> str:
     """Format and mode by the header; the extension where Pillow alone cannot tell."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_limit():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 return f"{image.format} {image.mode}"

@@ -36,7 +36,7 @@ _OURS = (
 # Settings of how a command ran, not of its result.
 _NOT_IN_THE_MANIFEST = (
     *("layout", "raw_dir", "out", "dry_run", "overwrite"),
-    *("download", "jobs", "timeout", "retries"),
+    *("download", "jobs", "timeout", "retries", "max_megapixels"),
 )
 
 

@@ -42,7 +42,7 @@ FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite", "task"),
     *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
     *("grad_checkpointing", "compile", "max_bad_steps", "save_every_steps", "save_every_minutes"),
-    *("keep_all", "cache_dir", "tensorboard", "wandb", "test_split"),
+    *("keep_all", "cache_dir", "tensorboard", "wandb", "test_split", "max_megapixels"),
 }
 
 

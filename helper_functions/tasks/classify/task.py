@@ -189,13 +189,17 @@ class Classify(Task):
             )
         table = None if flags.csv_path is None else read_split_table(flags.csv_path)
         classes = info.get("classes") or _class_names(num_classes, table, checkpoint.path)
+        inputs = InputSettings.from_flags(flags, info)
+        masks = None
+        if flags.mask_dir is not None:
+            masks = MaskFolder(flags.mask_dir, classes, inputs.image_format)
         return cls(
             classes,
-            InputSettings.from_flags(flags, info),
+            inputs,
             table=table,
             img_dir=flags.img_dir,
             decisions=DecisionSettings.from_flags(flags, classes),
-            masks=None if flags.mask_dir is None else MaskFolder(flags.mask_dir, classes),
+            masks=masks,
             write_regions=flags.regions,
             grid=flags.superpixel_grid,
         )
