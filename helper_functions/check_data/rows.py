@@ -71,7 +71,7 @@ def _check_splits(counts: ClassCounts, findings: Findings) -> None:
         sentence = f"No validation image shows {name!r}: its AP counts as 0."
         findings.note("class-without-validation-image", sentence)
     for name in counts.names:
-        if counts.by_split["train"][name] == counts.images["train"]:
+        if 0 < counts.images["train"] == counts.by_split["train"][name]:
             sentence = f"Every training image shows {name!r}: there is nothing to tell it from."
             findings.note("class-of-every-training-image", sentence)
 
@@ -132,8 +132,8 @@ def check_spelling(counts: ClassCounts, classes: Path | None, findings: Findings
 def check_table(samples: Sequence[Sample], counts: ClassCounts, findings: Findings) -> None:
     """Check the usable rows of a table, and the names of its classes."""
     _check_rows(samples, findings)
-    _check_splits(counts, findings)
     _check_names(counts, findings)
+    _check_splits(counts, findings)
 
 
 def check_for_training(table: SplitTable) -> list[str]:

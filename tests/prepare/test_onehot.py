@@ -45,7 +45,7 @@ def test_the_table_may_be_written_beside_a_onehot_table(raw: Path) -> None:
 
 
 CELLS: tuple[tuple[Callable[[Path], object], str], ...] = (
-    (replaced("labels.csv", "filename", "file"), "has no column 'filename'"),
+    (replaced("labels.csv", "filename", "what"), "has no column 'filename'"),
     (replaced("labels.csv", "anemone", "crab"), "has two columns 'crab'"),
     (replaced("labels.csv", ",1,", ",2,"), "'2' is neither 0 nor 1"),
     (replaced("labels.csv", ",1,", ",,"), "'' is neither 0 nor 1"),
