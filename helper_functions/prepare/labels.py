@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 
-from helper_functions.check_data.separators import LIKELY
+from helper_functions.check_data.separators import LIKELY, find_joined
 from helper_functions.data.label_cells import MISSING, means_no_class, read_cell
 from helper_functions.prepare import any_table
 from helper_functions.prepare.any_table import (
@@ -74,6 +75,18 @@ def _names(cell: str, separator: str | None, where: str) -> list[str]:
     return list(names)
 
 
+def _refuse_joined(table: any_table.AnyTable, labels: Collection[list[str]]) -> None:
+    """Refuse names that look like several labels, which nobody has denied by ``--separator``."""
+    names = {name for each in labels for name in each}
+    if joined := find_joined(names, lists=any(len(each) > 1 for each in labels)):
+        parts = " and ".join(map(repr, joined.parts[:3]))
+        raise UserError(
+            f"{table.path}: the label {joined.names[0]!r} looks like {parts}; if "
+            f"{joined.separator!r} stands between labels, give --separator '{joined.separator}', "
+            f"else --separator ',' or another one."
+        )
+
+
 def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     """Read the table; an image has the labels of all its rows.
 
@@ -102,11 +115,12 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         names = [check_name(name, where) for name in names if name not in options.none_label]
         labels.setdefault((filename, split), []).extend(names)
         count += 1
+    if options.separator is None:
+        _refuse_joined(table, labels.values())
     for (filename, split), names in labels.items():
         result.rows.append(Row(filename, tuple(dict.fromkeys(names)), split))
     if count > len(labels):
         result.notes.append(
-            f"{count - len(labels):,} rows repeat an image of an earlier row; an image has the "
-            f"labels of all its rows."
+            f"{count:,} rows name {len(labels):,} images; an image has the labels of all its rows."
         )
     return result
