@@ -11,9 +11,9 @@ from pathlib import Path, PurePath
 
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.labels import ClassCounts, describe_count, describe_suspect
-from helper_functions.check_data.separators import find_joined
 from helper_functions.check_data.spelling import Names, suspects
 from helper_functions.data.label_cells import MISSING
+from helper_functions.data.separators import find_joined
 from helper_functions.data.splits import Problem, Sample, SplitTable, parse_rows
 from helper_functions.data.tables import read_lines
 from helper_functions.runtime.errors import UserError

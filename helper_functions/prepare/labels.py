@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 
-from helper_functions.check_data.separators import LIKELY, find_joined
 from helper_functions.data.label_cells import MISSING, means_no_class, read_cell
+from helper_functions.data.separators import LIKELY, find_joined
 from helper_functions.prepare import any_table
 from helper_functions.prepare.any_table import (
     ABSENT,
