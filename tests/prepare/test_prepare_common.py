@@ -174,6 +174,8 @@ def _whole_file_cases() -> Iterator[Any]:
             sentence = sentences.get(table.rpartition(".")[2])
             if sentence is None:
                 continue
+            if sentence.startswith("Use commas") and layout in ("onehot", "labels"):
+                continue  # any delimiter will do
             if damage in (Path.unlink, _link_to_itself):
                 if layout == "shiprsimagenet":
                     continue  # the names then come from the file of the split val
