@@ -385,7 +385,7 @@ def test_training_refuses_a_csv_without_validation_rows(
         *("train.py", "--img_dir", tiny_set / "images", "--csv_path", table, *SMALL),
         *("--output-path", tmp_path / "out"),
     )
-    assert_refused(done, "has no image in the split 'val'", tmp_path / "out")
+    assert_refused(done, "No usable row belongs to the split val", tmp_path / "out")
 
 
 def test_required_flags_are_asked_for(run_here: Script) -> None:

@@ -23,7 +23,7 @@ from helper_functions.check_data.images import (
 )
 from helper_functions.check_data.labels import ClassCounts
 from helper_functions.check_data.report import make_report, to_text
-from helper_functions.check_data.rows import check_rows, check_spelling, check_splits, read_rows
+from helper_functions.check_data.rows import check_spelling, check_table, read_rows
 from helper_functions.data.bands import ImageFormat
 from helper_functions.data.flags import InputSettings, make_image_format
 from helper_functions.data.folders import locate
@@ -91,8 +91,7 @@ def check(
     findings = Findings(limit)
     samples = read_rows(csv_path, findings)
     counts = ClassCounts(samples)
-    check_rows(samples, findings)
-    check_splits(counts, findings)
+    check_table(samples, counts, findings)
     check_spelling(counts, classes, findings)
 
     # The images, each decoded once

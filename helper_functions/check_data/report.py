@@ -78,8 +78,13 @@ def to_text(report: Mapping[str, Any]) -> str:
                 lines.append(f"    ... {hidden:,} more ...")
         if findings:
             parts.append(lines)
-    poor = "Training would fail, or its metrics mean little."
-    parts.append(["Ready to train." if report["usable"] else poor])
+    if not report["usable"]:
+        verdict = "Training would fail, or its metrics mean little."
+    elif report["notes"]:
+        verdict = "Training can start; read the notes first."
+    else:
+        verdict = "Ready to train."
+    parts.append([verdict])
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 

@@ -24,7 +24,7 @@ from helper_functions.runtime.signals import Stopped
 PUBLISHED = ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet")  # as --dataset names them
 LAYOUTS = {
     name: import_module(f"helper_functions.prepare.{name}")
-    for name in (*PUBLISHED, "coco", "onehot")
+    for name in (*PUBLISHED, "coco", "onehot", "labels")
 }
 VAL_FRACTION = 0.1
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from helper_functions import cli
-from helper_functions.check_data.labels import label_notes
+from helper_functions.check_data.rows import check_for_training
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
 from helper_functions.data.dataset import Samples, check_images
@@ -158,8 +158,8 @@ class Classify(Task):
             flags.std = flags.std or list(published.std)
         table = read_split_table(flags.csv_path)
         _check_class_count(table, flags)
-        if notes := label_notes(table):
-            print(notes)
+        for line in check_for_training(table):
+            print(line)
         flags.num_classes = len(table.classes)
         return cls(
             table.classes,
