@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -235,20 +234,21 @@ def _encoder_decoder(
         for key, value in settings.items()
         if key not in inspect.signature(SMP[name].__init__).parameters
     }
-    build = partial(
-        SMP[name],
-        encoder_name=f"tu-{timm_name(backbone_name)}",
-        encoder_weights=True if pretrained else None,
-        in_channels=3,
-        classes=num_outputs,
-        activation=None,
-        aux_params=None,
-    )
+    fixed = {
+        "encoder_name": f"tu-{timm_name(backbone_name)}",
+        "encoder_weights": True if pretrained else None,
+        "in_channels": 3,
+        "classes": num_outputs,
+        "activation": None,
+        "aux_params": None,
+    }
+    if taken := sorted(fixed.keys() & settings.keys()):
+        raise ValueError(f"The network {name} sets {', '.join(taken)} itself: leave that out.")
     with explained(backbone_name):
         try:  # Swin adapts to the image, if told not to insist on the published size
-            network = build(**{"strict_img_size": False, **settings})
+            network = SMP[name](**fixed, **{"strict_img_size": False, **settings})
         except TypeError:
-            network = build(**settings)
+            network = SMP[name](**fixed, **settings)
     if path is not None:
         whole = create_backbone(backbone_name, **timm_settings)
         warn_of_differences(load_encoder_weights(network.encoder.model, whole, path), path)
