@@ -116,6 +116,14 @@ class EncoderDecoder(nn.Module):
         logits: Tensor = output["out"] if isinstance(output, dict) else output
         return logits[:, :, :height, :width] if below or right else logits
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute the activations of an encoder of timm twice instead of keeping them.
+
+        Raises:
+            AttributeError: If timm knows no way for this encoder, or it is torchvision's.
+        """
+        self.network.get_submodule("encoder.model").set_grad_checkpointing(enable)  # type: ignore[operator]
+
 
 def _before_norm(norm: nn.Module, inputs: tuple[Tensor]) -> None:
     if norm.training and inputs[0].numel() == inputs[0].shape[1]:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from helper_functions.runtime.errors import UserError
+from helper_functions.training.run import checkpoint_activations
 from models import NETWORKS, build_for_inference, create_network
 from models.networks import SMP, EncoderDecoder
 
@@ -129,6 +131,20 @@ def test_checkpoints_build_the_same_network(name: str) -> None:
         assert torch.equal(model(_image(40, 50)), trained.eval()(_image(40, 50)))
 
 
+def test_checkpointed_activations_give_the_same_gradients() -> None:
+    gradients = []
+    for checkpointed in (False, True):
+        network = _network("unet")
+        if checkpointed:
+            checkpoint_activations(network)
+        loss = network(_image(64, 64, count=2)).square().mean()
+        gradients.append(torch.autograd.grad(loss, list(network.parameters())))
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+    with pytest.raises(UserError, match="cannot checkpoint the activations of EncoderDecoder"):
+        checkpoint_activations(_network("fcn_resnet50"))
+
+
 def test_settings_name_no_weights(tmp_path: Path) -> None:
     torch.save(timm.create_model(TINY).state_dict(), tmp_path / "weights.pth")
     with warnings.catch_warnings():
@@ -194,7 +210,8 @@ def test_weights_of_a_timm_file_fill_the_encoder(
 
 def test_missing_and_mismatched_tensors_are_named(tmp_path: Path) -> None:
     state = timm.create_model("resnet10t").state_dict()
-    del state["layer1.0.bn1.weight"]
+    for name in ("fc.weight", "fc.bias", "layer1.0.bn1.weight"):
+        del state[name]
     state["conv1.0.weight"] = state["conv1.0.weight"][:, :1]
     torch.save(state, tmp_path / "partial.pth")
     with pytest.warns(UserWarning, match=r"lacks 2 .*: layer1\.0\.bn1\.weight, conv1\.0\.weight\."):
