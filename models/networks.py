@@ -273,7 +273,8 @@ def _check_sizes(network: EncoderDecoder, name: str, backbone_name: str) -> None
         ValueError: If they need to.
     """
     network.eval()
-    image = torch.zeros(1, 3, 64, 96, device=next(network.parameters()).device)
+    height, width = network.stride, 3 * network.stride  # odd numbers of cells are the hardest
+    image = torch.zeros(1, 3, height, width, device=next(network.parameters()).device)
     try:
         fits = network(image).shape[2:] == image.shape[2:]
         reason = "the logits have another size"
@@ -283,8 +284,8 @@ def _check_sizes(network: EncoderDecoder, name: str, backbone_name: str) -> None
     if not fits:
         raise ValueError(
             f"The network {name} needs a backbone that takes images of any size, and with these "
-            f"settings {backbone_name!r} refuses 64 x 96 pixels ({reason}); choose another, such "
-            f"as {DEFAULT_BACKBONE}."
+            f"settings {backbone_name!r} refuses {height} x {width} pixels ({reason}); choose "
+            f"another, such as {DEFAULT_BACKBONE}."
         )
 
 

@@ -253,7 +253,9 @@ def test_unknown_names_get_the_list() -> None:
         ("unet", {"backbone_name": "resnet17"}, "no backbone named 'resnet17'.* Similar names"),
         ("unet", {"backbone_name": "vit_tiny_patch16_224"}, "4, 8, 16 and 32, but .* at 16, 16, 1"),
         ("deeplabv3plus", {"backbone_name": "edgenext_xx_small"}, "last maps at stride 16; choose"),
-        ("fpn", {"backbone_name": "efficientformer_l1"}, "refuses 64 x 96 pixels"),
+        ("fpn", {"backbone_name": "efficientformer_l1"}, "refuses 32 x 96 pixels"),
+        # Its last map must have an even number of rows and columns.
+        ("deeplabv3plus", {"backbone_name": "mobilevitv2_050"}, "refuses 16 x 48 pixels"),
         ("unet", {"no_such": 1}, "timm cannot build the backbone .*no_such"),
         ("unet", {"activation": "sigmoid"}, "unet sets activation itself: leave that out"),
         ("dilated", {"no_such": 1}, "dilated has no settings: leave out no_such"),
