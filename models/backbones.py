@@ -7,7 +7,9 @@ import logging
 import math
 import re
 import warnings
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import timm
@@ -74,6 +76,37 @@ def published_settings(backbone_name: str) -> PretrainedCfg:
     return settings
 
 
+@contextmanager
+def explained(
+    backbone_name: str, advice: Callable[[], str] = lambda: "choose another backbone"
+) -> Iterator[None]:
+    """Turn what timm raises while it builds a backbone into one sentence.
+
+    Args:
+        backbone_name: As the user gave it.
+        advice: Makes the end of the sentence, once it is needed.
+
+    Raises:
+        ValueError: For unreachable weights or settings that the model refuses.
+    """
+    hub_log = logging.getLogger("huggingface_hub")
+    level = hub_log.level
+    hub_log.setLevel(logging.CRITICAL)  # its retries would bury the one sentence below
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"The published weights of {backbone_name!r} could not be fetched from the model hub; "
+            f"go online once, or download the file elsewhere and pass it with --model-path."
+        ) from error
+    except Exception as error:  # settings are wrong in many ways
+        raise ValueError(
+            f"timm cannot build the backbone {backbone_name!r}: {reason(error)}; {advice()}."
+        ) from error
+    finally:
+        hub_log.setLevel(level)
+
+
 def create_backbone(
     backbone_name: str, *, pretrained: bool = False, image_size: int | None = None, **kwargs: Any
 ) -> nn.Module:
@@ -89,25 +122,15 @@ def create_backbone(
         ValueError: For an unknown name, unreachable weights or settings that the model refuses.
     """
     published = published_settings(backbone_name)
-    hub_log = logging.getLogger("huggingface_hub")
-    level = hub_log.level
-    hub_log.setLevel(logging.CRITICAL)  # its retries would bury the one sentence below
-    try:
-        backbone = _build(backbone_name, image_size=image_size, pretrained=pretrained, **kwargs)
-    except OSError as error:
-        raise ValueError(
-            f"The published weights of {backbone_name!r} could not be fetched from the model hub; "
-            f"go online once, or download the file elsewhere and pass it with --model-path."
-        ) from error
-    except Exception as error:  # settings are wrong in many ways
-        advice = "change --model-kwargs" if kwargs else "choose another backbone"
+
+    def advice() -> str:
+        text = "change --model-kwargs" if kwargs else "choose another backbone"
         if published.fixed_input_size and image_size is not None:
-            advice += size_hint(backbone_name, image_size, kwargs)
-        raise ValueError(
-            f"timm cannot build the backbone {backbone_name!r}: {reason(error)}; {advice}."
-        ) from error
-    finally:
-        hub_log.setLevel(level)
+            text += size_hint(backbone_name, image_size, kwargs)
+        return text
+
+    with explained(backbone_name, advice):
+        backbone = _build(backbone_name, image_size=image_size, pretrained=pretrained, **kwargs)
     if not hasattr(backbone, "forward_features") or not hasattr(backbone, "num_features"):
         raise ValueError(f"The backbone {backbone_name!r} offers no feature map before pooling.")
     return backbone
@@ -127,6 +150,48 @@ def _build(
     except (TypeError, AssertionError):  # some know no other pooling than their own
         backbone = build(**kwargs)
     return backbone
+
+
+@lru_cache
+def check_pyramid(backbone_name: str, output_stride: int = 32) -> None:
+    """Make sure that a backbone can be the encoder of an encoder-decoder.
+
+    Args:
+        backbone_name: As for ``create_backbone``.
+        output_stride: Stride of the last map, below 32 by dilated convolutions.
+
+    Raises:
+        ValueError: If it has no maps at strides 4, 8, 16 and 32, or cannot be dilated.
+    """
+    name = timm_name(backbone_name)
+    with explained(backbone_name):
+        strides = _strides(name)
+    if strides[-4:] != [4, 8, 16, 32] or strides[:-4] not in ([], [2], [1, 2]):
+        raise ValueError(
+            f"An encoder needs maps at strides 4, 8, 16 and 32, but those of {backbone_name!r} are "
+            f"at {', '.join(map(str, strides))}; choose a convolutional or hierarchical backbone, "
+            f"such as resnet18."
+        )
+    if output_stride == 32:
+        return
+    try:
+        _strides(name, output_stride=output_stride)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"The backbone {backbone_name!r} cannot keep its last maps at stride {output_stride}; "
+            f"choose another, such as resnet18, or the network unet or fpn."
+        ) from error
+
+
+def _strides(name: str, **settings: Any) -> list[int]:
+    """Return the strides of the maps that a timm model gives."""
+    build = partial(timm.create_model, name, features_only=True, **settings)
+    try:
+        with torch.device("meta"):  # without memory
+            encoder = build()
+    except (RuntimeError, TypeError, ValueError, AssertionError):  # some compute with weights
+        encoder = build()
+    return list(encoder.feature_info.reduction())
 
 
 def feature_map(backbone: nn.Module, images: Tensor) -> Tensor:

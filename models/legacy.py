@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones import create_backbone
+from models.fcn8 import HIDDEN
 
 # Keys under which training scripts put the weights, moving averages first.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+
+# Places of the convolutions of torchvision's VGG16, stages three to five.
+_VGG16_DEEP = (10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 _BACKBONE, _HEAD = "backbone.", "WIC_Cls."
 _UNUSED = ("backbone.head.", "backbone.fc.")  # the backbone's own classifier, never called
@@ -58,6 +62,25 @@ def to_timm_names(tensors: dict[str, Tensor], backbone: nn.Module) -> dict[str, 
             f"The weights do not fit the backbone {type(backbone).__name__}; are they for another "
             f"architecture?"
         ) from error
+
+
+def fcn8_from_vgg16(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename torchvision's VGG16 to the hidden layers of FCN8: its linear layers convolve there.
+
+    The 1,000 classes of ``classifier.6`` are left out.
+    """
+    convolutions = (f"features.{number}" for number in (0, 2, 5, 7, *_VGG16_DEEP))
+    sources = [*convolutions, "classifier.0", "classifier.3"]
+    state = {
+        f"{layer}.{kind}": tensors[f"{source}.{kind}"]
+        for layer, source in zip(HIDDEN, sources, strict=True)
+        for kind in ("weight", "bias")
+        if f"{source}.{kind}" in tensors
+    }
+    for name, side in (("fc6.weight", 7), ("fc7.weight", 1)):
+        if name in state and state[name].shape[1:].numel() % side**2 == 0:
+            state[name] = state[name].reshape(len(state[name]), -1, side, side)
+    return state
 
 
 def is_released_checkpoint(content: dict[str, Any]) -> bool:

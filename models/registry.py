@@ -12,9 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.inplace_abn import DEFAULT, INPLACE_ABN, to_batch_norm
+from models.networks import check_num_outputs, create_network
 from models.volunet import check_head_sizes, create_model
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"volunet": create_model}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "volunet": create_model,
+    "network": create_network,
+}
 
 
 def build(architecture: str, settings: dict[str, Any]) -> nn.Module:
@@ -53,6 +57,8 @@ def build_for_inference(
     try:
         if architecture == "volunet":
             check_head_sizes(settings, state)
+        elif architecture == "network":
+            check_num_outputs(settings, state)
         model = build(architecture, {**settings, "norm": DEFAULT} if has_abn else settings)
         model.load_state_dict(to_batch_norm(state, model) if has_abn else state)
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from models.backbones import NoFeatureMapError, create_backbone, feature_map, si
 from models.failures import place, reason
 from models.inplace_abn import DEFAULT, INPLACE_ABN, NORMS, use_inplace_abn
 from models.kan import WICClassifier
-from models.pretrained import load_backbone_weights
+from models.pretrained import load_backbone_weights, warn_of_differences
 from models.vdsm import VARIANTS, pad_regions, pool_superpixels, superpixel_labels
 
 HEADS = ("kan", "linear")
@@ -270,15 +269,8 @@ def create_model(
         backbone_name, pretrained=pretrained, image_size=image_size, **timm_settings
     )
     if model_path is not None:
-        report = load_backbone_weights(backbone, Path(model_path))
-        if absent := report.missing + report.mismatched:
-            lacks = f"{model_path} lacks {len(absent)} of the backbone's tensors"
-            names = ", ".join(absent)
-            warnings.warn(f"{lacks}, which keep their initial values: {names}.", stacklevel=2)
-        if report.unused:
-            unused = f"{len(report.unused)} tensors of {model_path}"
-            names = ", ".join(report.unused)
-            warnings.warn(f"{unused} have no counterpart in the backbone: {names}.", stacklevel=2)
+        path = Path(model_path)
+        warn_of_differences(load_backbone_weights(backbone, path), path)
     if norm == INPLACE_ABN:
         use_inplace_abn(backbone)
     model = VoLUNet(backbone, num_classes, config)

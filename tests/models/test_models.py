@@ -185,9 +185,15 @@ def test_checkpoints_of_an_earlier_version_build_the_same_settings(name: str) ->
 # Architectures by name
 
 
+SETTINGS = {
+    "volunet": {"backbone_name": TINY, "num_classes": 5, "vdsm": "nearest"},
+    "network": {"backbone_name": TINY, "name": "fpn", "num_outputs": 3, "decoder_dropout": 0.1},
+}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_built_models_tell_how_to_build_them_again(architecture: str) -> None:
-    model = build(architecture, {"backbone_name": TINY, "num_classes": 5, "vdsm": "nearest"})
+    model = build(architecture, SETTINGS[architecture])
     twin = build(model.architecture, model.settings)  # type: ignore[arg-type]
     assert twin.settings == model.settings
     assert model.architecture == architecture
@@ -195,7 +201,9 @@ def test_built_models_tell_how_to_build_them_again(architecture: str) -> None:
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Unknown architecture 'alexnet'; choose one of volunet"):
+    with pytest.raises(
+        ValueError, match=r"Unknown architecture 'alexnet'; choose one of volunet, netw"
+    ):
         build("alexnet", {})
 
 
