@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from helper_functions.metrics import calibration, multilabel, per_image, ranks, thresholds
+from helper_functions.metrics import calibration, counting, multilabel, per_image, ranks, thresholds
 
-MODULES = (calibration, multilabel, per_image, ranks, thresholds)
+MODULES = (calibration, counting, multilabel, per_image, ranks, thresholds)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
