@@ -11,7 +11,7 @@ from typing import IO
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
 from helper_functions.data.bands import FormatError, ImageFormat, choose_bands, to_eight_bits
@@ -22,6 +22,8 @@ IMAGE_EXTENSIONS = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
     + (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 # What Pillow may tell of a PNG whose pixels are shown as they are; not among it: transparency,
 # animation, and EXIF or text, where an orientation may be.
@@ -83,6 +85,34 @@ def image_problem(path: Path) -> ImageError | None:
                     return None
     except Exception as error:
         return ImageError(path, _reason(error))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image after EXIF rotation; decode as little as possible.
+
+    Raises:
+        ImageError: If the file is no image that can be read.
+    """
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            try:
+                with Image.open(file) as image:
+                    width, height = image.size
+                    with contextlib.suppress(SyntaxError, struct.error):
+                        turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+                        if turned and is_faithful(image, DEFAULT):
+                            return height, width
+                    return width, height
+            except UnidentifiedImageError:
+                if not is_tiff(file):
+                    raise
+        width, height = read_image(path).size
+        return width, height
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(path, _reason(error)) from error
 
 
 def find_images(folder: Path) -> list[Path]:
