@@ -42,7 +42,8 @@ class PointResult(ConversionResult):
 
     Attributes:
         points: The points of the images, by file name.
-        declared: Width and height that the annotation states for an image, by file name.
+        declared: Width and height that the annotation states for an image, and where, by file
+            name.
         sizes: Width and height of images that need not be opened to know it.
         rendered: What gives the content of the images that the converter changes, by file name;
             they are written to ``images``.
@@ -50,7 +51,7 @@ class PointResult(ConversionResult):
     """
 
     points: dict[str, list[Point]] = field(default_factory=dict)
-    declared: dict[str, Size] = field(default_factory=dict)
+    declared: dict[str, tuple[Size, str]] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
     rendered: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     outside: list[dict[str, Any]] = field(default_factory=list)
@@ -91,10 +92,10 @@ class PointResult(ConversionResult):
         """
         for row in tqdm(self.rows, desc="checking points", disable=None, leave=False):
             points = self.points.get(row.filename, [])
-            size = self.size(row.filename) if points else None
-            declared = self.declared.get(row.filename)
+            declared, where = self.declared.get(row.filename, (None, ""))
+            size = self.size(row.filename) if points or declared else None
             if size is not None and declared not in (None, size):
-                self._refuse_size(points[0], row.filename, declared, size)
+                self._refuse_size(where, row.filename, declared, size)
             size = size or declared
             if size is not None:
                 self.points[row.filename] = list(self._inside(points, row.filename, size, policy))
@@ -109,14 +110,13 @@ class PointResult(ConversionResult):
         self._give_labels()
 
     @staticmethod
-    def _refuse_size(point: Point, filename: str, declared: Size | None, size: Size) -> None:
-        assert declared is not None
+    def _refuse_size(where: str, filename: str, declared: Size, size: Size) -> None:
         stated = f"the annotation states {declared[0]} x {declared[1]} pixels"
         real = f"{filename!r} has {size[0]} x {size[1]}"
         advice = "annotate the image that you train on"
         if declared == size[::-1]:
             real, advice = f"{real} once its EXIF orientation is undone", "rotate its pixels first"
-        raise UserError(f"{point.where}: {stated}, but {real}; {advice}.")
+        raise UserError(f"{where}: {stated}, but {real}; {advice}.")
 
     def _inside(
         self, points: list[Point], filename: str, size: Size, policy: str
@@ -133,7 +133,7 @@ class PointResult(ConversionResult):
                     f"{place} lies outside {filename!r}, which has {size[0]} x {size[1]} pixels; "
                     f"mend it, or give --outside drop or clamp."
                 )
-            entry = {"filename": filename, "where": place.rpartition("/")[2]}
+            entry = {"filename": filename, "where": point.where.rpartition("/")[2]}
             self.outside.append({**entry, "x": point.x, "y": point.y})
             if policy == "clamp":
                 x, y = min(max(point.x, 0), size[0] - 1), min(max(point.y, 0), size[1] - 1)

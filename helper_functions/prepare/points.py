@@ -222,7 +222,7 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
                 points = [point._replace(label=None) for point in points]
             result.points[filename] = points
             if image.size is not None:
-                result.declared[filename] = image.size
+                result.declared[filename] = image.size, image.where
             result.rows.append(Row(filename, (), kept if given is None else given[filename]))
 
     # Images without

@@ -26,6 +26,7 @@ EXTENSIONS = (".txt",)
 FOLDER = True
 FLAGS = ("class_names",)
 NAMES = ("classes.txt", "obj.names", "data.yaml", "dataset.yaml", "data.yml")
+_MAX_BRACKETS = 1000  # the YAML reader's time grows with the square of nested ones
 
 
 def _class_names(inputs: Inputs, path: Path) -> dict[int, str]:
@@ -33,8 +34,11 @@ def _class_names(inputs: Inputs, path: Path) -> dict[int, str]:
     if path.suffix.lower() not in (".yaml", ".yml"):
         inputs.sources.whole(path)
         return {n: check_name(name, str(path)) for n, (_, name) in enumerate(read_lines(path))}
+    text = inputs.sources.whole(path)
+    if text.count(b"[") + text.count(b"{") > _MAX_BRACKETS:
+        raise UserError(f"{path} is no YAML file of class names: it is nested too deeply.")
     try:
-        content = yaml.safe_load(inputs.sources.whole(path))
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is not a valid YAML file: {reason}.") from error
