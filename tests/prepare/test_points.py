@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from raw_archives import annotations
-from raw_archives.annotations import IMAGES, TOOLS
+from raw_archives import annotation_tools
+from raw_archives.annotation_tools import IMAGES, TOOLS
 from raw_archives.conversions import prepare_points, refused, replaced
 
 from helper_functions.data.points import read_points
@@ -24,7 +24,7 @@ EVERY_TOOL = pytest.mark.parametrize("tool", TOOLS)
 
 
 def _close(found: dict[str, list[tuple[object, ...]]], tool: str) -> None:
-    expected = annotations.truth(labels=TOOLS[tool].labels)
+    expected = annotation_tools.truth(labels=TOOLS[tool].labels)
     if tool == "dots":  # whole pixels
         expected = {
             name: sorted((int(x + 0.5), int(y + 0.5)) for x, y in rows)
@@ -40,7 +40,7 @@ def _close(found: dict[str, list[tuple[object, ...]]], tool: str) -> None:
 
 @EVERY_TOOL
 def test_every_format_gives_the_same_points(tool: str, raw: Path) -> None:
-    flags = annotations.write(raw, tool)
+    flags = annotation_tools.write(raw, tool)
     found = prepare_points("points", raw, *flags)
     _close(found.points, tool)
     assert Counter(found.splits.values()) == {"train": 4, "val": 1}
@@ -48,14 +48,14 @@ def test_every_format_gives_the_same_points(tool: str, raw: Path) -> None:
     assert sum(found.manifest["points"].values()) == 8
     table = read_points(raw.parent / "out/points.csv", found.splits, labels=TOOLS[tool].labels)
     assert len(table) == 8
-    assert table.classes == (annotations.LABELS if TOOLS[tool].labels else ())
+    assert table.classes == (annotation_tools.LABELS if TOOLS[tool].labels else ())
     again = prepare_points("points", raw, *flags)  # up to date
     assert again == found
 
 
 @EVERY_TOOL
 def test_a_dry_run_writes_nothing(tool: str, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = annotations.write(raw, tool)
+    flags = annotation_tools.write(raw, tool)
     out = raw.parent / "out" / "splits.csv"
     main(["points", "--raw-dir", str(raw), "--out", str(out), "--dry-run", *flags])
     assert not out.parent.exists()
@@ -104,7 +104,7 @@ def _values(content: bytes, draw: random.Random) -> bytes:
 @pytest.mark.parametrize("rounds", [40, pytest.param(600, id="thorough", marks=pytest.mark.slow)])
 @EVERY_TOOL
 def test_damage_anywhere_is_refused_or_read(tool: str, rounds: int, raw: Path) -> None:
-    flags = annotations.write(raw, tool)
+    flags = annotation_tools.write(raw, tool)
     out = raw.parent / "out"
     command = ["points", "--raw-dir", str(raw), "--out", str(out / "splits.csv"), *flags]
     path = raw / TOOLS[tool].file
@@ -204,7 +204,7 @@ CASES: tuple[tuple[str, Callable[[Path], object], str], ...] = (
 def test_wrong_content_gets_one_sentence(
     tool: str, damage: Callable[[Path], object], sentence: str, raw: Path
 ) -> None:
-    flags = annotations.write(raw, tool)
+    flags = annotation_tools.write(raw, tool)
     damage(raw)
     refused("points", raw, sentence, *flags)
 
@@ -224,11 +224,11 @@ def test_wrong_content_gets_one_sentence(
     ],
 )
 def test_wrong_flags_get_one_sentence(flags: tuple[str, ...], sentence: str, raw: Path) -> None:
-    refused("points", raw, sentence, *annotations.write(raw, "csv"), *flags)
+    refused("points", raw, sentence, *annotation_tools.write(raw, "csv"), *flags)
 
 
 def test_points_outside_are_left_out_or_moved_as_asked(raw: Path) -> None:
-    flags = annotations.write(raw, "csv")
+    flags = annotation_tools.write(raw, "csv")
     replaced("objects.csv", "47,31", "52,31.75")(raw)
     found = prepare_points("points", raw, *flags, "--outside", "drop")
     assert [row[:2] for row in found.points["a.png"]] == [(10, 20), (2.5, 6)]
@@ -241,14 +241,14 @@ def test_points_outside_are_left_out_or_moved_as_asked(raw: Path) -> None:
 
 
 def test_origins_shift_the_points(raw: Path) -> None:
-    flags = (*annotations.write(raw, "csv"), "--outside", "clamp", "--overwrite")
+    flags = (*annotation_tools.write(raw, "csv"), "--outside", "clamp", "--overwrite")
     for origin, shift in (("center", 0), ("corner", 0.5), ("one", 1)):
         found = prepare_points("points", raw, *flags, "--origin", origin)
         assert found.points["a.png"][0][:2] == (10 - shift, 20 - shift)
 
 
 def test_labels_can_be_chosen_or_left_out(raw: Path) -> None:
-    flags = (*annotations.write(raw, "coco"), "--overwrite")
+    flags = (*annotation_tools.write(raw, "coco"), "--overwrite")
     found = prepare_points("points", raw, *flags, "--classes", "crab")
     assert {row[2] for rows in found.points.values() for row in rows} == {"crab"}
     assert len(found.points) == 5
@@ -258,7 +258,7 @@ def test_labels_can_be_chosen_or_left_out(raw: Path) -> None:
 
 
 def test_keypoints_of_an_object(raw: Path) -> None:
-    flags = (*annotations.write(raw, "coco"), "--overwrite", "--object-point")
+    flags = (*annotation_tools.write(raw, "coco"), "--overwrite", "--object-point")
     x, y, _ = IMAGES["b.png"].objects[0]  # with keypoints to its left and right
     for choice, expected in (
         ("each", [x - 1.5, x + 0.5]),
@@ -273,7 +273,7 @@ def test_keypoints_of_an_object(raw: Path) -> None:
 
 
 def test_splits_can_be_given(raw: Path) -> None:
-    flags = annotations.write(raw, "coco")
+    flags = annotation_tools.write(raw, "coco")
     (raw / "list.csv").write_text("filename,split\na.png,train\nb.png,val\nd.jpg,test\n")
     found = prepare_points("points", raw, *flags, "--splits", "list.csv")
     assert found.splits == {"a.png": "train", "b.png": "val", "d.jpg": "test"}
@@ -282,7 +282,7 @@ def test_splits_can_be_given(raw: Path) -> None:
 
 
 def test_annotation_files_may_be_one_a_split(raw: Path) -> None:
-    flags = annotations.write(raw, "csv")
+    flags = annotation_tools.write(raw, "csv")
     header, *rows = (raw / "objects.csv").read_text().splitlines()
     for split, names in (("train", "abd"), ("val", "e")):
         wanted = [row for row in rows if row[0] in names]
@@ -295,7 +295,7 @@ def test_annotation_files_may_be_one_a_split(raw: Path) -> None:
 
 
 def test_dots_of_several_pixels_are_one_object(raw: Path) -> None:
-    flags = (*annotations.write(raw, "dots"), "--overwrite")
+    flags = (*annotation_tools.write(raw, "dots"), "--overwrite")
     mask = np.zeros((32, 48), np.uint8)
     mask[4:7, 10:13] = 200
     mask[20, 30] = mask[21, 31] = 1  # they touch at a corner
@@ -307,7 +307,7 @@ def test_dots_of_several_pixels_are_one_object(raw: Path) -> None:
 
 
 def test_images_of_one_name_are_told_apart_by_their_folders(raw: Path) -> None:
-    flags = annotations.write(raw, "yolo")
+    flags = annotation_tools.write(raw, "yolo")
     for folder in ("train", "val"):
         for kind, name in (("images", "a.png"), ("labels", "a.txt")):
             (raw / kind / folder).mkdir(parents=True, exist_ok=True)
@@ -321,7 +321,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(raw: Path) -> None:
 
 
 def test_a_source_is_not_overwritten(raw: Path) -> None:
-    flags = annotations.write(raw, "csv")
+    flags = annotation_tools.write(raw, "csv")
     (raw / "objects.csv").rename(raw / "points.csv")
     with pytest.raises(UserError, match="is a file of the raw data set"):
         prepare_points(
