@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from helper_functions.data.points import (
     PointTable,
@@ -16,6 +18,7 @@ from helper_functions.data.points import (
     read_points,
     to_point_map,
 )
+from helper_functions.forest.__main__ import main as forest
 from helper_functions.runtime.errors import UserError
 
 IMAGES = ("a.png", "sub/b.png", "c.png")
@@ -151,8 +154,8 @@ def test_points_outside_their_image_are_named(path: Path) -> None:
 
 def _plain_map(
     points: Sequence[tuple[float, float]], classes: Sequence[int], height: int, width: int
-) -> np.ndarray:
-    expected = np.zeros((height, width), int)
+) -> npt.NDArray[np.int64]:
+    expected = np.zeros((height, width), np.int64)
     for (x, y), each in zip(points, classes, strict=True):
         row = min(max(int(np.floor(y + 0.5)), 0), height - 1)
         column = min(max(int(np.floor(x + 0.5)), 0), width - 1)
@@ -176,8 +179,6 @@ def test_maps_equal_those_of_a_plain_loop(rows: list[tuple[float, float, int]]) 
 
 
 def test_the_points_of_the_forest_are_read(tmp_path: Path) -> None:
-    from helper_functions.forest.__main__ import main as forest
-
     forest(["--output", str(tmp_path), "--tiles", "6"])
     lines = (tmp_path / "splits.csv").read_text().splitlines()[1:]
     names = [line.split(",")[0] for line in lines]
@@ -185,5 +186,6 @@ def test_the_points_of_the_forest_are_read(tmp_path: Path) -> None:
     rows = (tmp_path / "points.csv").read_text().splitlines()[1:]
     assert len(table) == len(rows) > 0
     assert set(table.classes) == {row.rpartition(",")[2] for row in rows}
-    for points in table.images.values():
-        check_inside(points, (1000, 1000))
+    for name, points in table.images.items():
+        with Image.open(tmp_path / "images" / name) as image:
+            check_inside(points, image.size)

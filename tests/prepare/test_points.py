@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,19 +24,19 @@ from helper_functions.runtime.errors import UserError
 EVERY_TOOL = pytest.mark.parametrize("tool", TOOLS)
 
 
-def _close(found: dict[str, list[tuple[object, ...]]], tool: str) -> None:
+def _close(found: dict[str, list[tuple[Any, ...]]], tool: str) -> None:
     expected = annotation_tools.truth(labels=TOOLS[tool].labels)
     if tool == "dots":  # whole pixels
         expected = {
             name: sorted((int(x + 0.5), int(y + 0.5)) for x, y in rows)
             for name, rows in expected.items()
         }
-        found = {name: sorted(rows) for name, rows in found.items()}  # type: ignore[type-var]
+        found = {name: sorted(rows) for name, rows in found.items()}
     assert set(found) == set(expected)
     for name, rows in expected.items():
         assert [row[2:] for row in found[name]] == [row[2:] for row in rows]
-        places = [[row[:2] for row in each] for each in (found[name], rows)]
-        np.testing.assert_allclose(*places, atol=2e-6)
+        one, other = (np.array([row[:2] for row in each]) for each in (found[name], rows))
+        np.testing.assert_allclose(one, other, atol=2e-6)
 
 
 @EVERY_TOOL

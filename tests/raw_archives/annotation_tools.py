@@ -62,7 +62,7 @@ def _csv(raw: Path) -> None:
 
 
 def _coco(raw: Path) -> None:
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image, scene in enumerate(IMAGES.values(), 1):
         for x, y, label in scene.objects:
             entry = {
@@ -93,7 +93,7 @@ def _coco(raw: Path) -> None:
 def _labelme(raw: Path) -> None:
     (raw / "annotations").mkdir()
     for name, scene in IMAGES.items():
-        shapes = []
+        shapes: list[dict[str, Any]] = []
         for n, (x, y, label) in enumerate(scene.objects):
             kind, points = (
                 ("point", [[x, y]]),
@@ -200,11 +200,20 @@ def _label_studio(raw: Path) -> None:
         results = []
         for n, (x, y, label) in enumerate(scene.objects):
             left, top = 100 * x / scene.width, 100 * y / scene.height
-            common = {"id": f"r{n}", "from_name": "kp", "to_name": "image", "image_rotation": 0}
+            common: dict[str, Any] = {
+                "id": f"r{n}",
+                "from_name": "kp",
+                "to_name": "image",
+                "image_rotation": 0,
+            }
             common |= {"original_width": scene.width, "original_height": scene.height}
             if n % 2:  # a square turned by 90 degrees about its corner, which lies to the right
                 side_x, side_y = 200 / scene.width, 200 / scene.height
-                value = {"x": left + side_x / 2, "y": top - side_y / 2, "rotation": 90}
+                value: dict[str, Any] = {
+                    "x": left + side_x / 2,
+                    "y": top - side_y / 2,
+                    "rotation": 90,
+                }
                 value |= {"width": side_x, "height": side_y, "rectanglelabels": [label]}
                 results.append({**common, "type": "rectanglelabels", "value": value})
             else:
