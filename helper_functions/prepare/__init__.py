@@ -5,7 +5,7 @@
 Every layout has a module of its own (``treesatai``, ``geolifeclef``, ``fathomnet``,
 ``shiprsimagenet``, ``coco``, ``onehot``; of points: ``trancos``, ``shanghaitech``, ``points``) that
 adds its flags and reads its files through ``sources``, which hashes them, into the rows of ``rows``
-and the points of ``point_rows``. ``annotations`` reads the formats of annotation tools, ``mat_files``
-MATLAB's. ``cutting`` cuts a validation split where none is published, ``outputs`` writes CSVs and
-manifest, ``download`` fetches FathomNet's images.
+and the points of ``point_rows``. ``annotations`` reads the formats of annotation tools,
+``mat_files`` MATLAB's. ``cutting`` cuts a validation split where none is published, ``outputs``
+writes CSVs and manifest, ``download`` fetches FathomNet's images.
 """

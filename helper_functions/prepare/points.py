@@ -211,6 +211,11 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
                     f"{image.where}: the image {filename!r} comes twice, first in {seen[filename]}."
                 )
             seen[filename] = image.where
+            if image.is_stem and options.keep_missing and filename not in inputs.images.names:
+                raise UserError(
+                    f"{image.where}: no image {filename!r} is there to tell the extension; leave "
+                    f"out --keep-missing."
+                )
             if given is not None and filename not in given:
                 result.skipped.append((filename, "--splits does not name it"))
                 continue
@@ -235,7 +240,7 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
 
     if options.classes:
         _keep_classes(result.points, options.classes)
-    result.notes += [f"{count:,} {clause}." for clause, count in inputs.tally.items() if count]
+    result.notes += [f"{what}: {count:,}." for what, count in inputs.tally.items() if count]
     if any(row.split is None for row in result.rows):
         result.notes.append(RANDOM)
     return result

@@ -142,6 +142,9 @@ def read(options: argparse.Namespace, sources: Sources) -> PointResult:
             result.sizes[name] = box.right - box.left, box.bottom - box.top
             if original.is_file():
                 result.rendered[name] = partial(_render, original, mask_path, options.crop)
+    if not result.rows:
+        first = "".join(f" ({name}: {reason})" for name, reason in result.skipped[:1])
+        raise UserError(f"{folder} holds no image of the lists{first}; {_ADVICE}.")
     if cut:
         result.notes.append(f"{cut:,} points outside the bounding box of the road are left out.")
     if off_road:

@@ -269,8 +269,8 @@ def test_keypoints_of_an_object(raw: Path) -> None:
         found = prepare_points("points", raw, *flags, choice, "--outside", "clamp")
         assert [r[0] for r in found.points["b.png"] if r[1] == y - 0.5] == expected
         text = " ".join(found.manifest["notes"])
-        assert "1 crowd regions (iscrowd) are left out" in text
-        assert ("without a labeled keypoint" in text) == (choice != "box")
+        assert "Crowd regions (iscrowd), which are left out: 1." in text
+        assert ("Objects without a keypoint" in text) == (choice != "box")
 
 
 def test_splits_can_be_given(raw: Path) -> None:
@@ -308,17 +308,31 @@ def test_dots_of_several_pixels_are_one_object(raw: Path) -> None:
 
 
 def test_images_of_one_name_are_told_apart_by_their_folders(raw: Path) -> None:
-    flags = annotation_tools.write(raw, "yolo")
-    for folder in ("train", "val"):
-        for kind, name in (("images", "a.png"), ("labels", "a.txt")):
-            (raw / kind / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy(raw / kind / name, raw / kind / folder / name)
-    (raw / "images/a.png").unlink()
-    (raw / "labels/a.txt").unlink()
-    found = prepare_points("points", raw, *flags)
-    assert {"train/a.png", "val/a.png"} < set(found.splits)
-    shutil.copy(raw / "labels/train/a.txt", raw / "labels/a.txt")
-    refused("points", raw, "holds several images 'a'", *flags, "--overwrite")
+    """As Roboflow exports YOLO: ``train/images``, ``train/labels``, ``valid/images``, ..."""
+    images, *flags = (raw / "images", *annotation_tools.write(raw, "yolo")[:-2])
+    for folder, numbers in (("train", "abc"), ("valid", "ab")):
+        for kind in ("images", "labels"):
+            (raw / folder / kind).mkdir(parents=True)
+            for path in (raw / kind).glob(f"[{numbers}].*"):
+                shutil.copy(path, raw / folder / kind)
+    shutil.rmtree(images)
+    shutil.rmtree(raw / "labels")
+    (raw / "README.dataset.txt").write_text("Fish of two ponds\n")
+    files = ("--annotations", "train=train/labels", "val=valid/labels")
+    found = prepare_points("points", raw, *flags, *files)
+    assert found.splits == {
+        **{f"train/images/{name}.png": "train" for name in "abc"},
+        **{f"valid/images/{name}.png": "val" for name in "ab"},
+    }
+    assert prepare_points("points", raw, *flags, out="other/s.csv").points == found.points
+    (raw / "valid/images/b.png").unlink()  # that of train is another image
+    found = prepare_points("points", raw, *flags, *files, "--overwrite")
+    assert found.manifest["skipped"] == [
+        {"filename": "valid/images/b", "reason": "the image is not there"}
+    ]
+    refused("points", raw, "to tell the extension", *flags, *files, "--keep-missing")
+    shutil.copy(raw / "train/labels/a.txt", raw / "a.txt")
+    refused("points", raw, "holds several images 'a'", *flags, "--annotations", "a.txt")
 
 
 def test_a_source_is_not_overwritten(raw: Path) -> None:

@@ -112,6 +112,7 @@ CASES: tuple[tuple[Callable[[Path], object], str], ...] = (
     (lambda raw: (raw / f"{FIRST}mask.mat").write_bytes(b""), "it is no file of level 5"),
     (lambda raw: (raw / f"{FIRST}dots.png").write_bytes(b"x"), "cannot be read as a PNG"),
     (lambda raw: (raw / f"{FIRST}.jpg").write_bytes(b"x"), "Cannot read the image"),
+    (lambda raw: shutil.rmtree(raw / "images"), "images holds no image of the lists (image-1-"),
 )
 
 

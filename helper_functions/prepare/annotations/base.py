@@ -74,22 +74,27 @@ class ImageIndex:
     def find(self, name: str, where: str, *, is_stem: bool = False) -> str:
         """Return the path of an image below the folder, whose name may come with other folders.
 
-        Of several images of the name, the one that shares the most folders with it is meant. A name
-        that no image has is returned without folders that lead elsewhere.
+        Of several images of the name, the one that shares the most folders with it is meant. One in
+        another folder than a relative name says is none of its images. A name that no image has is
+        returned without folders that lead elsewhere.
 
         Raises:
             UserError: If the name cannot be, or several images have it.
         """
         path = PurePosixPath(name.strip().replace("\\", "/"))
-        candidates = self._by_last.get(f"{path.name}/" if is_stem else path.name, ())
-        if not candidates:
-            below = not path.is_absolute() and not {"..", "."} & set(path.parts)
-            windows = len(path.parts) > 1 and path.parts[0].endswith(":")
-            return file_name(str(path) if below and not windows else path.name, where)
-        shared = [_shared_folders(path, PurePosixPath(each)) for each in candidates]
-        best = [
-            each for each, count in zip(candidates, shared, strict=True) if count == max(shared)
+        # Paths of another machine, or to another folder, tell little of where the image is now.
+        drive = len(path.parts) > 1 and path.parts[0].endswith(":")
+        elsewhere = path.is_absolute() or drive or ".." in path.parts
+        candidates = [
+            each
+            for each in self._by_last.get(f"{path.name}/" if is_stem else path.name, ())
+            if elsewhere or not _in_other_folder(path, PurePosixPath(each))
         ]
+        if not candidates:
+            return file_name(path.name if elsewhere else str(path), where)
+        shared = [_shared_folders(path, PurePosixPath(each)) for each in candidates]
+        most = max(shared)
+        best = [each for each, count in zip(candidates, shared, strict=True) if count == most]
         if len(best) > 1 and not is_stem and str(path) in best:
             return str(path)
         if len(best) > 1:
@@ -106,6 +111,11 @@ def _shared_folders(one: PurePosixPath, other: PurePosixPath) -> int:
     return next((n for n, (a, b) in enumerate(folders) if a != b), len(folders))
 
 
+def _in_other_folder(one: PurePosixPath, other: PurePosixPath) -> bool:
+    """Whether neither path ends in the other, file names apart."""
+    return _shared_folders(one, other) < min(len(one.parts), len(other.parts)) - 1
+
+
 @dataclass
 class Inputs:
     """What a reader is given beside the path of the annotations.
@@ -114,7 +124,7 @@ class Inputs:
         sources: Reads files and lists them for the manifest.
         options: The flags.
         images: The images.
-        tally: Counts what the notes should tell: a clause after a number.
+        tally: Counts what the notes should tell: words before a number.
     """
 
     sources: Sources

@@ -94,7 +94,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
         if category not in names:
             raise UserError(f"{where}: there is no category {shown(category)}.")
         if entry.get("iscrowd") in (1, True):
-            inputs.tally["crowd regions (iscrowd) are left out: they are no single objects"] += 1
+            inputs.tally["Crowd regions (iscrowd), which are left out"] += 1
             continue
         places = _visible(entry, where) if wanted != "box" else []
         any_keypoints = any_keypoints or bool(places)
@@ -108,7 +108,5 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
             places = [(sum(xs) / len(xs), sum(ys) / len(ys))]
         images[image].points.extend(Point(x, y, names[category], where) for x, y in places)
     if any_keypoints and without:
-        inputs.tally["objects without a labeled keypoint are given by the center of their box"] += (
-            without
-        )
+        inputs.tally["Objects without a keypoint, given by the center of their box"] += without
     yield from images.values()

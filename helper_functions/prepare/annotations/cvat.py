@@ -101,7 +101,7 @@ class _Document:
         elif depth == 2 and parent == "image" and name != "tag":
             places = _places(name, attributes, where)
             if places is None:
-                self.inputs.tally[f"shapes of the type {shown(name)} are left out"] += 1
+                self.inputs.tally[f"Shapes left out, of the type {shown(name)}"] += 1
                 return
             label = label_of(attributes.get("label"), where)
             self.images[-1].points.extend(Point(x, y, label, where) for x, y in places)

@@ -68,9 +68,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
             sizes = np.bincount(components[rows, columns] - 1, minlength=count)
             sums = (np.bincount(components[rows, columns] - 1, each, count) for each in places.T)
             places = np.stack([each / sizes for each in sums], axis=1)
-            inputs.tally["dots are of several pixels; their center counts"] += int(
-                (sizes > 1).sum()
-            )
+            inputs.tally["Dots of several pixels, given by their center"] += int((sizes > 1).sum())
         points = [Point(x, y, None, str(each)) for x, y in places.tolist()]
         below = each.parent.relative_to(path) if path.is_dir() else Path()
         size = marked.shape[1], marked.shape[0]

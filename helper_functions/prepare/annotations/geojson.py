@@ -95,7 +95,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
                 places = _places(geometry, where)
             if places is None:
                 kind = shown(geometry.get("type") if geometry else None)
-                inputs.tally[f"geometries of the type {kind} are left out"] += 1
+                inputs.tally[f"Geometries left out, of the type {kind}"] += 1
                 continue
             label = _label(properties, options.label_column, where)
             image.points.extend(Point(x, y, label, where) for x, y in places)

@@ -38,7 +38,7 @@ def _image_name(address: str, inputs: Inputs) -> str:
     """Return the file name behind an address of Label Studio."""
     parts = urlsplit(address.replace("\\", "/"))
     query = re.search(r"(?:^|&)d=([^&]*)", parts.query)  # /data/local-files/?d=folder/name.jpg
-    name = unquote(query[1] if query else parts.path).lstrip("/")
+    name = f"/{unquote(query[1] if query else parts.path)}"  # its folders are the server's
     uploaded = _UPLOADED.fullmatch(PurePosixPath(name).name)
     if uploaded and not inputs.images.has(name):
         return uploaded[1]
@@ -82,7 +82,7 @@ def _results(task: Mapping[str, Any], where: str, inputs: Inputs) -> list[Any] |
     ]
     done = [each for each in done if each.get("was_cancelled") is not True]
     if len(done) > 1:
-        inputs.tally["tasks have several annotations; the first counts"] += 1
+        inputs.tally["Tasks with several annotations, of which the first counts"] += 1
     return list(sequence(done[0].get("result"), f"{where}: 'result'")) if done else None
 
 
@@ -111,7 +111,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
             raise UserError(f"{where}: 'data' names no image.")
         results = _results(task, where, inputs)
         if results is None:
-            inputs.tally["tasks have no annotation and are left out"] += 1
+            inputs.tally["Tasks left out, which nobody has annotated"] += 1
             continue
         size: Size | None = None
         points = []
@@ -123,7 +123,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
             if kind is None or not isinstance(value, dict):
                 if isinstance(value, dict) and "choices" not in value:
                     kind_name = shown(region.get("type"))
-                    inputs.tally[f"regions of the type {kind_name} are left out"] += 1
+                    inputs.tally[f"Regions left out, of the type {kind_name}"] += 1
                 continue
             if region.get("image_rotation") not in (None, 0):
                 raise UserError(f"{region_where}: the image was rotated; rotate its pixels first.")

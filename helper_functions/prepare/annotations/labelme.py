@@ -58,7 +58,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
             shape = mapping(shape, where)
             kind = text(shape.get("shape_type", "polygon"), f"{where}: 'shape_type'")
             if kind not in _CORNERS:
-                inputs.tally[f"shapes of the type {shown(kind)} are left out"] += 1
+                inputs.tally[f"Shapes left out, of the type {shown(kind)}"] += 1
                 continue
             label = label_of(shape.get("label"), where)
             points.append(Point(*_center(shape, kind, where), label, where))

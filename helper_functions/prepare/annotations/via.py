@@ -85,7 +85,7 @@ def _points(regions: Iterable[Region], inputs: Inputs) -> list[Point]:
     for shape, attributes, where in regions:
         center = _center(shape, where)
         if center is None:
-            inputs.tally[f"shapes of the type {shown(shape.get('name'))} are left out"] += 1
+            inputs.tally[f"Shapes left out, of the type {shown(shape.get('name'))}"] += 1
             continue
         options = inputs.options
         label = None if options.no_labels else _label(attributes, options.label_column, where)

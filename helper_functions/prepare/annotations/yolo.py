@@ -82,7 +82,8 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
     files = inputs.files(path, *EXTENSIONS)
     skipped = {found[0]} if found else set()
     for each in files:
-        if each in skipped or (path.is_dir() and each.name in NAMES):
+        other = each.name in NAMES or each.name.upper().startswith("README")
+        if each in skipped or (path.is_dir() and other):
             continue
         inputs.content(each, path)  # for the manifest
         points = []
@@ -106,6 +107,16 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
                 if not 0 <= value <= 1:
                     raise UserError(f"{where}: {shown(cell)} is no fraction of the image, 0 to 1.")
             points.append(Point(x, y, label, where))
-        below = each.relative_to(path) if path.is_dir() else Path(each.name)
-        name = below.with_suffix("").as_posix()
+        name = _image_stem(each, path, inputs)
         yield AnnotatedImage(name, points, str(each), fractions=True, is_stem=True)
+
+
+def _image_stem(each: Path, path: Path, inputs: Inputs) -> str:
+    """Return where an image lies without its extension: in "images" for files in "labels"."""
+    folder = inputs.sources.folder
+    if each.is_relative_to(folder):
+        parts = each.relative_to(folder).with_suffix("").parts
+        if "labels" in parts[:-1]:
+            return "/".join("images" if part == "labels" else part for part in parts)
+    below = each.relative_to(path) if path.is_dir() else Path(each.name)
+    return below.with_suffix("").as_posix()
