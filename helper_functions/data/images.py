@@ -101,7 +101,7 @@ def image_size(path: Path) -> tuple[int, int]:
                     width, height = image.size
                     with contextlib.suppress(SyntaxError, struct.error):
                         turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-                        if turned and is_faithful(image, DEFAULT):
+                        if turned and image.format != "TIFF":  # Pillow turns TIFFs itself.
                             return height, width
                     return width, height
             except UnidentifiedImageError:

@@ -104,6 +104,8 @@ def read_points(path: Path, filenames: Collection[str], labels: bool) -> PointTa
             x, y = float(row[x_at]), float(row[y_at])
         except ValueError:
             x = y = -LIMIT
+        if "_" in row[x_at] or "_" in row[y_at]:  # Python would read 1_000.
+            x = y = -LIMIT
         index = index_of.get(row[filename_at].strip())
         if not (-0.5 <= x < LIMIT and -0.5 <= y < LIMIT) or index is None:
             _refuse(path, line, row[filename_at], (row[x_at], row[y_at]), index_of)
@@ -159,7 +161,7 @@ def _refuse(
     where = f"{path}, line {line}"
     for column, cell in zip("xy", cells, strict=True):
         try:
-            value = float(cell)
+            value = float(cell.replace("_", "?"))
         except ValueError:
             raise UserError(f"{where}: {column} is {cell[:40]!r}, not a number.") from None
         if not isfinite(value):

@@ -101,7 +101,8 @@ class PointResult(ConversionResult):
                 self.points[row.filename] = list(self._inside(points, row.filename, size, policy))
         self.points = {row.filename: self.points.get(row.filename, []) for row in self.rows}
         if not any(self.points.values()):
-            raise UserError("The annotations name no point in any image.")
+            first = "".join(f" ({name} is left out: {why})" for name, why in self.skipped[:1])
+            raise UserError(f"The annotations name no point in any image{first}.")
         if self.outside:
             action = {"drop": "left out", "clamp": "moved to the edge"}[policy]
             count = f"{len(self.outside):,} points lay" if self.outside[1:] else "1 point lay"

@@ -65,17 +65,11 @@ def _numbered_images(folder: Path) -> list[str]:
 
 def _locations(value: Any, path: Path) -> list[list[float]]:
     """Return x and y of every head in ``image_info``, in MATLAB's coordinates."""
-    for _ in range(4):  # a cell that holds a struct, whose first field is the matrix
-        if isinstance(value, np.ndarray) and value.size == 1 and value.dtype == object:
-            value = value.reshape(-1)[0]
-        elif isinstance(value, np.ndarray) and value.size == 1 and value.dtype.names:
-            value = value.reshape(-1)[0][0]
-        else:
-            break
-        if isinstance(value, np.void) and value.dtype.names:
-            value = value[0]
+    # A cell that holds a struct, whose first field is the matrix
+    while isinstance(value, (list, dict)) and len(value) > 0:
+        value = next(iter(value.values())) if isinstance(value, dict) else value[0]
     advice = "image_info should hold a matrix of x and y, one row a head"
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf":
+    if not isinstance(value, np.ndarray):
         raise UserError(f"{path}: {advice}.")
     if value.size == 0:
         return []

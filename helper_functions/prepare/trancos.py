@@ -57,8 +57,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def _read_mask(sources: Sources, path: Path) -> Mask:
     """Read where the road is."""
     value = read_mat(sources.content(path, "images/*mask.mat"), path, "BW")
-    numeric = isinstance(value, np.ndarray) and value.dtype.kind in "buif"
-    if not numeric or value.ndim != 2 or not value.any():
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.any():
         raise UserError(f"{path}: BW is no mask of the road: a matrix that is not 0 there.")
     mask: Mask = value != 0
     return mask

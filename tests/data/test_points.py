@@ -76,6 +76,7 @@ def test_columns_come_in_any_order_and_classes_are_sorted(path: Path) -> None:
         (("a.png,1,2",), "has no column 'filename'"),
         (("filename,x,y,x", "a.png,1,2,3"), "has 2 columns 'x'; keep one."),
         (("filename,x,y", "a.png,1,2", "a.png,one,2"), "line 3: x is 'one', not a number."),
+        (("filename,x,y", "a.png,1_0,2"), "line 2: x is '1_0', not a number."),
         (("filename,x,y", "a.png,1,"), "line 2: y is '', not a number."),
         (("filename,x,y", "a.png,nan,2"), "line 2: x is 'nan', not a finite number."),
         (("filename,x,y", "a.png,1,-inf"), "line 2: y is '-inf', not a finite number."),

@@ -146,6 +146,7 @@ CASES: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("csv", replaced("objects.csv", "a.png,10,", "a.png,ten,"), "line 2: x is 'ten', not a finite"),
     ("csv", replaced("objects.csv", "a.png,10,", "a.png,nan,"), "line 2: x is 'nan', not a finite"),
     ("csv", replaced("objects.csv", "a.png,10,", ",10,"), "line 2: the file name is empty"),
+    ("csv", replaced("objects.csv", "a.png,10,", "a.png,1_0,"), "x is '1_0', not a finite number"),
     ("csv", replaced("objects.csv", "20,crab", "20,"), "no label, but others have"),
     ("csv", replaced("objects.csv", "47,31", "48,31"), "the point (48, 31) lies outside 'a.png'"),
     ("csv", replaced("objects.csv", "47,31", "-3,31"), "line 3: the point (-3, 31) lies outside"),
@@ -168,6 +169,8 @@ CASES: tuple[tuple[str, Callable[[Path], object], str], ...] = (
     ("cvat", replaced("annotations.xml", "10.5,20.5", "10.5"), "y is '', not a finite number"),
     ("cvat", replaced("annotations.xml", "<meta>", '<track id="0"></track><meta>'), "line 4: tr"),
     ("cvat", _written("annotations.xml", "<annotations></annotations>"), "it names no image"),
+    ("cvat", replaced("annotations.xml", 'name="a.png"', 'id="a.png"'), "cannot be read as XML"),
+    ("cvat", replaced("annotations.xml", 'name="a.png"', ""), "line 5: the file name is empty"),
     ("cvat", _written("annotations.xml", "<annotations>" * 100_000), "cannot be read as XML"),
     ("via-csv", replaced("via_export_csv.csv", "region_attributes", "attributes"), "has no column"),
     ("via-csv", replaced("via_export_csv.csv", '""cx"": 10.5', '""cx"": '), "is no JSON object"),
@@ -189,6 +192,8 @@ CASES: tuple[tuple[str, Callable[[Path], object], str], ...] = (
      "feature 4 has no property 'filename'"),
     ("dots", lambda raw: Image.new("L", (9, 9)).save(raw / "images/adots.png"),
      "states 9 x 9 pixels"),
+    ("dots", lambda raw: Image.new("L", (48, 32)).save(raw / "images/adots.png", "JPEG"),
+     "adots.png is no PNG"),
     ("dots", lambda raw: Image.new("L", (48, 32), 7).save(raw / "images/adots.png"),
      "the background has to be"),
     ("yolo", replaced("labels/a.txt", "0 ", "5 "), "names no class 5"),
@@ -218,7 +223,7 @@ def test_wrong_content_gets_one_sentence(
         (("--annotations", "images"), "images is a folder"),
         (("--classes", "crabs"), "no point has this label; did you mean 'crab'?"),
         (("--classes", "crab", "--no-labels"), "exclude each other"),
-        (("--x-column", "X"), "has no column 'X'"),
+        (("--x-column", "u"), "has no column 'u'"),
         (("--images", "photos"), "--keep-missing"),
         (("--points-out", "p.txt"), "should end in .csv"),
         (("--splits", "s.csv"), "check --splits"),
@@ -293,6 +298,20 @@ def test_annotation_files_may_be_one_a_split(raw: Path) -> None:
     found = prepare_points("points", raw, *flags, *files)
     assert found.splits == {"a.png": "train", "b.png": "train", "d.jpg": "train", "e.png": "val"}
     assert found.manifest["skipped"][0]["filename"] == "c.png"
+
+
+def test_addresses_of_label_studio(raw: Path) -> None:
+    """The name is what counts, as images are no more where the tool had them."""
+    flags = annotation_tools.write(raw, "label-studio")
+    path = raw / "project-3-at-2026.json"
+    text = path.read_text()
+    expected = prepare_points("points", raw, *flags).points
+    for address in (
+        *("s3://fish/2026/a.png", "https://x.org/q/a.png?width=3", "http://[x/a.png", "a.png"),
+        *("/data/local-files/?d=other%20disk%2Fa.png", "C:\\\\fish\\\\a.png"),
+    ):
+        path.write_text(text.replace("/data/upload/3/00000001-a.png", address))
+        assert prepare_points("points", raw, *flags, "--overwrite").points == expected
 
 
 def test_dots_of_several_pixels_are_one_object(raw: Path) -> None:

@@ -110,7 +110,7 @@ CASES: tuple[tuple[Callable[[Path], object], str], ...] = (
         "it is no file of level 5",
     ),
     (lambda raw: (raw / f"{FIRST}mask.mat").write_bytes(b""), "it is no file of level 5"),
-    (lambda raw: (raw / f"{FIRST}dots.png").write_bytes(b"x"), "cannot be read as a PNG"),
+    (lambda raw: (raw / f"{FIRST}dots.png").write_bytes(b"x"), "dots.png is no PNG"),
     (lambda raw: (raw / f"{FIRST}.jpg").write_bytes(b"x"), "Cannot read the image"),
     (lambda raw: shutil.rmtree(raw / "images"), "images holds no image of the lists (image-1-"),
 )
@@ -134,11 +134,11 @@ def test_sizes_that_a_mask_only_claims_are_refused(
     shape = np.array(trancos.road().shape, "<i4").tobytes()
     assert content.count(shape) == 1
     path.write_bytes(content.replace(shape, np.array((2**30, 2**30), "<i4").tobytes()))
-    refused("trancos", raw, "claims more values than the file holds")
+    refused("trancos", raw, "claims another number of values than it holds")
     scipy.io.savemat(path, {"BW": np.zeros((2000, 2000), np.uint8)}, do_compression=True)
     assert path.stat().st_size < 10_000
     monkeypatch.setattr(mat_files, "MAX_BYTES", 1_000_000)
-    refused("trancos", raw, "it unpacks to more than 1,000,000 bytes")
+    refused("trancos", raw, "a variable unpacks to more than 1,000,000 bytes")
 
 
 @pytest.mark.parametrize("rounds", [40, pytest.param(600, id="thorough", marks=pytest.mark.slow)])

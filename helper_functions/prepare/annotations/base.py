@@ -81,7 +81,7 @@ class ImageIndex:
         Raises:
             UserError: If the name cannot be, or several images have it.
         """
-        path = PurePosixPath(name.strip().replace("\\", "/"))
+        path = PurePosixPath(check_name(name, where, "file name").replace("\\", "/"))
         # Paths of another machine, or to another folder, tell little of where the image is now.
         drive = len(path.parts) > 1 and path.parts[0].endswith(":")
         elsewhere = path.is_absolute() or drive or ".." in path.parts
@@ -215,7 +215,7 @@ def number(value: Any, where: str) -> float:
 def parse_number(cell: str | None, where: str) -> float:
     """Return the number that a text holds."""
     try:
-        value = float(cell or "")
+        value = float((cell or "").replace("_", "?"))  # Python would read 1_000.
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from helper_functions.prepare.annotations.base import AnnotatedImage, Inputs
@@ -38,6 +38,8 @@ def read_png(content: bytes, path: Path) -> npt.NDArray[np.integer]:
             with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
                 opaque = image.convert(image.mode[:-1]) if image.mode in ("LA", "RGBA") else image
                 values = np.asarray(opaque)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is no PNG; save it as one, so that no pixel changes.") from error
     except Exception as error:  # On a damaged file Pillow raises whatever it runs into.
         reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise UserError(f"{path} cannot be read as a PNG: {reason}.") from error

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from helper_functions.prepare.annotations.base import (
     AnnotatedImage,
@@ -36,9 +36,9 @@ _SHAPES = ("keypoint", "rectangle", "ellipse", "polygon")
 
 def _image_name(address: str, inputs: Inputs) -> str:
     """Return the file name behind an address of Label Studio."""
-    parts = urlsplit(address.replace("\\", "/"))
-    query = re.search(r"(?:^|&)d=([^&]*)", parts.query)  # /data/local-files/?d=folder/name.jpg
-    name = f"/{unquote(query[1] if query else parts.path)}"  # its folders are the server's
+    path, _, rest = address.replace("\\", "/").partition("?")
+    query = re.search(r"(?:^|&)d=([^&]*)", rest)  # /data/local-files/?d=folder/name.jpg
+    name = f"/{unquote(query[1] if query else path)}"  # its folders are the server's
     uploaded = _UPLOADED.fullmatch(PurePosixPath(name).name)
     if uploaded and not inputs.images.has(name):
         return uploaded[1]

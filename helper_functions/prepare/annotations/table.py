@@ -26,13 +26,14 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
     """Yield the images in the order of their first points."""
     options = inputs.options
     rows = inputs.sources.table(path)
-    header = [name.strip() for name in next(rows)[1]]
+    header = [name.strip().lower() for name in next(rows)[1]]
     columns = {
         "filename": options.filename_column or "filename",
         "x": options.x_column or "x",
         "y": options.y_column or "y",
         "label": options.label_column or "label",
     }
+    columns = {what: name.strip().lower() for what, name in columns.items()}
     if options.label_column is None and "label" not in header:
         del columns["label"]
     for what, name in columns.items():
