@@ -106,7 +106,7 @@ def _annotation_paths(inputs: Inputs) -> list[tuple[str | None, Path]]:
         if not equals or split not in SPLITS:
             split, name = None, text
         path = sources.folder / name
-        if not path.is_file() and not path.is_dir():
+        if not _exists(path):
             raise UserError(f"{path} does not exist; check --annotations.")
         if path.is_dir() and not module.FOLDER:
             raise UserError(f"{path} is a folder; name the annotation file by --annotations.")
@@ -137,12 +137,21 @@ def _annotation_paths(inputs: Inputs) -> list[tuple[str | None, Path]]:
     return [(None, found[0])]
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file() or path.is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _given_splits(inputs: Inputs) -> dict[str, str] | None:
     """Read ``--splits``: the split of every image."""
     name = inputs.options.splits
     if name is None:
         return None
-    path = inputs.sources.find(name, advice="check --splits")
+    path = inputs.sources.folder / name
+    if not _exists(path):
+        raise UserError(f"{path} does not exist; check --splits.")
     inputs.sources.whole(path)
     table = read_split_table(path, labels=False)
     return {

@@ -221,6 +221,7 @@ def test_wrong_content_gets_one_sentence(
         (("--dots", "pixels"), "--dots has no use with --from csv"),
         (("--annotations", "none.csv"), "none.csv does not exist; check --annotations"),
         (("--annotations", "images"), "images is a folder"),
+        (("--annotations", "x" * 300), "x does not exist; check --annotations"),
         (("--classes", "crabs"), "no point has this label; did you mean 'crab'?"),
         (("--classes", "crab", "--no-labels"), "exclude each other"),
         (("--x-column", "u"), "has no column 'u'"),
@@ -352,6 +353,27 @@ def test_images_of_one_name_are_told_apart_by_their_folders(raw: Path) -> None:
     refused("points", raw, "to tell the extension", *flags, *files, "--keep-missing")
     shutil.copy(raw / "train/labels/a.txt", raw / "a.txt")
     refused("points", raw, "holds several images 'a'", *flags, "--annotations", "a.txt")
+
+
+@pytest.mark.parametrize("tool", ["geojson", "labelme"])
+def test_files_of_one_name_belong_to_the_images_of_their_folders(tool: str, raw: Path) -> None:
+    flags = annotation_tools.write(raw, tool)
+    suffix = Path(TOOLS[tool].file).suffix
+    for folder, stem in (("one", "a"), ("two", "b")):
+        for kind, name, wanted in (
+            ("images", f"{stem}.png", "a.png"),
+            ("annotations", stem + suffix, "a" + suffix),
+        ):
+            (raw / kind / folder).mkdir(exist_ok=True)
+            shutil.move(raw / kind / name, raw / kind / folder / wanted)
+    path = raw / "annotations" / "two" / f"a{suffix}"
+    path.write_text(path.read_text().replace("b.png", "a.png").replace("..\\\\images\\\\", ""))
+    path = raw / "annotations" / "one" / f"a{suffix}"
+    path.write_text(path.read_text().replace("..\\\\images\\\\", ""))
+    found = prepare_points("points", raw, *flags).points
+    expected = annotation_tools.truth()
+    assert found["one/a.png"] == expected["a.png"]
+    assert found["two/a.png"] == expected["b.png"]
 
 
 def test_a_source_is_not_overwritten(raw: Path) -> None:

@@ -212,14 +212,14 @@ def number(value: Any, where: str) -> float:
     raise UserError(f"{where} is {shown(value)}, not a finite number.")
 
 
-def parse_number(cell: str | None, where: str) -> float:
+def parse_number(cell: str | None, where: str, name: str) -> float:
     """Return the number that a text holds."""
     try:
         value = float((cell or "").replace("_", "?"))  # Python would read 1_000.
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{where} is {shown(cell)}, not a finite number.")
+        raise UserError(f"{where}: {name} is {shown(cell)}, not a finite number.")
     return value
 
 

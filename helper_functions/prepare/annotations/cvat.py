@@ -37,7 +37,7 @@ def _corners(attributes: Attributes, where: str) -> list[tuple[float, float]]:
     corners = []
     for part in attributes.get("points", "").split(";"):
         x, _, y = part.partition(",")
-        corners.append((parse_number(x, f"{where}: x"), parse_number(y, f"{where}: y")))
+        corners.append((parse_number(x, where, "x"), parse_number(y, where, "y")))
     return corners
 
 
@@ -45,7 +45,7 @@ def _places(shape: str, attributes: Attributes, where: str) -> list[tuple[float,
     """Return the points of a shape, or its center; ``None`` if it has none."""
 
     def value(name: str) -> float:
-        return parse_number(attributes.get(name), f"{where}: {name}")
+        return parse_number(attributes.get(name), where, name)
 
     match shape:
         case "points":
@@ -69,7 +69,8 @@ class _Document:
         self.path, self.inputs = path, inputs
         self.images: list[AnnotatedImage] = []
         self.open: list[str] = []  # elements from the root on
-        self.skeleton: list[Point] | None = None
+        self.skeleton: list[Point] | None = None  # visible points of the one that is open
+        self.skeleton_label: str | None = None
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
@@ -88,13 +89,13 @@ class _Document:
             raise UserError(f"{where}: tracks are of videos; export as CVAT for images 1.1.")
         if depth == 1 and name == "image":
             width, height = (
-                parse_number(attributes[side], f"{where}: {side}") if side in attributes else None
+                parse_number(attributes[side], where, side) if side in attributes else None
                 for side in ("width", "height")
             )
             size = image_dimensions(width, height)
             self.images.append(AnnotatedImage(attributes.get("name", ""), [], where, size))
         elif depth == 2 and parent == "image" and name == "skeleton":
-            self.skeleton = []
+            self.skeleton, self.skeleton_label = [], label_of(attributes.get("label"), where)
         elif depth == 3 and parent == "skeleton" and self.skeleton is not None:
             if name == "points" and attributes.get("outside") != "1":
                 self.skeleton += [Point(x, y, None, where) for x, y in _corners(attributes, where)]
@@ -105,8 +106,6 @@ class _Document:
                 return
             label = label_of(attributes.get("label"), where)
             self.images[-1].points.extend(Point(x, y, label, where) for x, y in places)
-        if depth == 2 and name == "skeleton":
-            self.skeleton_label = label_of(attributes.get("label"), where)
 
     def _end(self, name: str) -> None:
         self.open.pop()

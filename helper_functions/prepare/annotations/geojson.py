@@ -71,7 +71,9 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
     key = options.filename_column or "filename"
     images: dict[str, AnnotatedImage] = {}
     for each in inputs.files(path, *EXTENSIONS[: 1 + path.is_file()]):
-        own = each.stem  # of a name such as tile.geojson or tile.png.geojson
+        # The image that a file such as tile.geojson or tile.png.geojson belongs to
+        below = each.relative_to(path) if path.is_dir() else Path(each.name)
+        own = below.with_suffix("").as_posix()
         is_stem = Path(own).suffix.lower() not in IMAGE_EXTENSIONS
         named = 0
         features = _features(parse_json(inputs.content(each, path), each), each)

@@ -44,6 +44,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
     at = {what: header.index(name) for what, name in columns.items()}
 
     images: dict[str, AnnotatedImage] = {}
+    labels: dict[str, str | None] = {}  # checked ones by cell
     for line, cells in rows:
         where = f"{path}, line {line}"
         name = cells[at["filename"]].strip()
@@ -51,7 +52,10 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
             raise UserError(f"{where}: the file name is empty.")
         if name not in images:
             images[name] = AnnotatedImage(name, [], where)
-        x, y = (parse_number(cells[at[what]], f"{where}: {columns[what]}") for what in ("x", "y"))
-        label = label_of(cells[at["label"]], where) if "label" in at else None
-        images[name].points.append(Point(x, y, label, where))
+        x = parse_number(cells[at["x"]], where, columns["x"])
+        y = parse_number(cells[at["y"]], where, columns["y"])
+        cell = cells[at["label"]] if "label" in at else ""
+        if cell not in labels:
+            labels[cell] = label_of(cell, where)
+        images[name].points.append(Point(x, y, labels[cell], where))
     yield from images.values()

@@ -102,7 +102,7 @@ def read(path: Path, inputs: Inputs) -> Iterator[AnnotatedImage]:
                 if index not in names:
                     raise UserError(f"{where}: {names_path} names no class {index}.")
                 label = names[index]
-            x, y, width, height = (parse_number(cell, f"{where}: a value") for cell in cells[1:5])
+            x, y, width, height = (parse_number(cell, where, "a value") for cell in cells[1:5])
             for cell, value in zip(cells[1:5], (x, y, width, height), strict=True):
                 if not 0 <= value <= 1:
                     raise UserError(f"{where}: {shown(cell)} is no fraction of the image, 0 to 1.")
