@@ -29,6 +29,8 @@ from helper_functions.data.codecs import RawFile, find_raw
 from helper_functions.data.folders import missing_hint
 from helper_functions.data.tiff import is_faithful, is_tiff, read_tiff
 
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
 # What Pillow may tell of a PNG whose pixels are shown as they are; not among it: transparency,
 # animation, and EXIF or text, where an orientation may be.
 _PLAIN_PNG_INFO = frozenset(("gamma", "chromaticity", "srgb", "icc_profile", "dpi", "aspect"))
@@ -103,6 +105,29 @@ def _attempt(path: Path, image_format: ImageFormat, *, header_only: bool) -> Ima
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # On a damaged file Pillow's decoders raise whatever they run into.
+        raise ImageError(path, _reason(error)) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an image after EXIF rotation; decode as little as possible.
+
+    Raises:
+        ImageError: If the file is no image that can be read.
+    """
+    try:
+        with warnings.catch_warnings(), without_limit(), path.open("rb") as file:
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                width, height = image.size
+                with contextlib.suppress(SyntaxError, struct.error):
+                    turned = image.getexif().get(ORIENTATION) in _TURNED
+                    if turned and image.format != "TIFF":  # Pillow turns TIFFs itself.
+                        return height, width
+                return width, height
+    except UnidentifiedImageError:  # a TIFF or another file that Pillow does not know
+        width, height = read_image(path).size
+        return width, height
+    except Exception as error:
         raise ImageError(path, _reason(error)) from error
 
 

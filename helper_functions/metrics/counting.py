@@ -107,9 +107,7 @@ def game(
     return float(np.abs(np.bincount(cell_of, differences)).sum())
 
 
-def match_points(
-    predicted: npt.NDArray[Any], true: npt.NDArray[Any], radius: float
-) -> IndexArray:
+def match_points(predicted: npt.NDArray[Any], true: npt.NDArray[Any], radius: float) -> IndexArray:
     """Pair predicted with true points, one to one, as many pairs as possible within a radius.
 
     Among several matchings of that size, which is returned is not defined.

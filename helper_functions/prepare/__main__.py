@@ -16,15 +16,17 @@ from helper_functions import cli
 from helper_functions.data.folders import describe_unread, is_unread
 from helper_functions.prepare import outputs
 from helper_functions.prepare.cutting import cut_at_random, cut_by_blocks
+from helper_functions.prepare.point_rows import PointResult
 from helper_functions.prepare.rows import ConversionResult, check_rows
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.signals import Stopped
 
 PUBLISHED = ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet")  # as --dataset names them
+POINT_LAYOUTS = ("trancos", "shanghaitech", "points")  # they also write a points CSV
 LAYOUTS = {
     name: import_module(f"helper_functions.prepare.{name}")
-    for name in (*PUBLISHED, "coco", "onehot", "labels")
+    for name in (*PUBLISHED, "coco", "onehot", "labels", *POINT_LAYOUTS)
 }
 VAL_FRACTION = 0.1
 
@@ -35,7 +37,7 @@ _OURS = (
 
 # Settings of how a command ran, not of its result.
 _NOT_IN_THE_MANIFEST = (
-    *("layout", "raw_dir", "out", "dry_run", "overwrite"),
+    *("layout", "raw_dir", "out", "points_out", "images_out", "dry_run", "overwrite"),
     *("download", "jobs", "timeout", "retries", "max_megapixels"),
 )
 
@@ -57,7 +59,10 @@ def make_parser() -> cli.Parser:
             share = f"share of the training images cut off as validation (default: {default})"
             add("--val-fraction", type=cli.number(float, 0.001, 0.9), help=share)
             add("--seed", type=int, default=0, help="of the cut (default: 0)")
-        if name not in PUBLISHED:
+        if name in POINT_LAYOUTS:
+            points = "the points CSV to write (default: points.csv beside --out)"
+            add("--points-out", type=Path, metavar="CSV", help=points)
+        if name in ("coco", "onehot", "points"):
             images = "image folder below --raw-dir (default: --raw-dir)"
             add("--images", default=".", metavar="DIR", help=images)
         layout.add_flags(sub)
@@ -97,11 +102,13 @@ def convert(options: argparse.Namespace, sources: Sources) -> ConversionResult:
             f"None of the {len(result.skipped):,} images can be used{first}; put them into "
             f"{result.images}, or give --keep-missing to convert the labels alone."
         )
+    if isinstance(result, PointResult):
+        result.settle(getattr(options, "outside", "refuse"))
     _cut(result, options)
     for split in ("train", "val"):
         if all(row.split != split for row in result.rows):
             raise UserError(f"No image is left for the split {split}.")
-    if not any(row.labels for row in result.rows):
+    if not isinstance(result, PointResult) and not any(row.labels for row in result.rows):
         raise UserError("No image has a label.")
     if options.layout in PUBLISHED:
         result.notes.append(_OURS)
@@ -127,6 +134,9 @@ def _summary(result: ConversionResult) -> str:
     images, classes = len(result.rows), len(outputs.class_counts(result.rows))
     labels = sum(len(row.labels) for row in result.rows) / images
     lines = [f"{images:,} images ({counts}), {classes:,} classes, {labels:.2f} labels an image"]
+    if isinstance(result, PointResult):
+        lines = [f"{images:,} images ({counts})" + f", {classes:,} classes" * bool(classes)]
+        lines.append(result.summary())
     reasons = Counter(reason for _, reason in result.skipped)
     lines += [f"{number:,} left out: {reason}" for reason, number in reasons.items()]
     lines += [f"Note: {note}" for note in result.notes]
@@ -135,6 +145,9 @@ def _summary(result: ConversionResult) -> str:
 
 def _next_commands(options: argparse.Namespace, result: ConversionResult) -> str:
     data = f"--csv_path {shlex.quote(str(options.out))} --img_dir {shlex.quote(str(result.images))}"
+    if isinstance(result, PointResult):
+        points = shlex.quote(str(_points_path(options)))
+        return f"Train:     python train.py --task count {data} --points-path {points}"
     preset = f" --dataset {options.layout}" if options.layout in PUBLISHED else ""
     bands = f" --bands {options.bands}" if "bands" in options else ""
     return (
@@ -143,24 +156,54 @@ def _next_commands(options: argparse.Namespace, result: ConversionResult) -> str
     )
 
 
+def _points_path(options: argparse.Namespace) -> Path:
+    """Return the points CSV to write.
+
+    Raises:
+        UserError: If it cannot have this name.
+    """
+    path: Path = options.points_out or options.out.with_name("points.csv")
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"--points-out {path} should end in .csv, such as points.csv.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; choose another name by --points-out.")
+    if path.resolve() == options.out.resolve():
+        raise UserError(f"--out and the points CSV are both {path}; name one otherwise.")
+    return path
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; on a ``UserError`` nothing has been written."""
     options = make_parser().parse_args(arguments)
     outputs.check_target(options.out)
+    points_path = _points_path(options) if options.layout in POINT_LAYOUTS else None
     sources = Sources(options.raw_dir)
     result = convert(options, sources)
     target = outputs.manifest_path(options.out)
-    for path in (options.out, target):
+    for path in (options.out, target, *filter(None, [points_path])):
         if sources.has_read(path):
             raise UserError(f"{path} is a file of the raw data set; choose another --out.")
-    table = outputs.to_csv(result.rows)
-    manifest = outputs.to_manifest(options.layout, _settings(options), sources.read, result, table)
+    # What to write
+    labels, files, content = True, {}, None
+    if isinstance(result, PointResult) and points_path is not None:
+        labels, files = result.labeled, {points_path: result.to_csv()}
+        content = result.to_manifest(files[points_path])
+    table = outputs.to_csv(result.rows, labels=labels)
+    about = options.layout, _settings(options), sources.read, result, table
+    manifest = outputs.to_manifest(*about, content)
     print(_summary(result))
+    names = ", ".join(map(str, (options.out, *files)))
     if options.dry_run:
-        print(f"Nothing is written (--dry-run); {options.out} and {target} would be.")
+        print(f"Nothing is written (--dry-run); {names} and {target} would be.")
         return
-    written = outputs.write_outputs(options.out, table, manifest, overwrite=options.overwrite)
-    print(f"{options.out} and {target} {'are written' if written else 'are up to date'}.")
+
+    # Write it; the split CSV comes last
+    wanted = {**files, target: manifest, options.out: table}
+    changed = outputs.differing(wanted, overwrite=options.overwrite)
+    if isinstance(result, PointResult):
+        result.write_images(overwrite=options.overwrite)
+    outputs.write_outputs(wanted, changed)
+    print(f"{names} and {target} {'are written' if changed else 'are up to date'}.")
     print(_next_commands(options, result))
 
 

@@ -27,12 +27,16 @@ def manifest_path(out: Path) -> Path:
     return out.with_name(fit_name(out.stem, _MANIFEST) + _MANIFEST)
 
 
-def to_csv(rows: Sequence[Row]) -> bytes:
-    """Return the split CSV."""
+def to_csv(rows: Sequence[Row], *, labels: bool = True) -> bytes:
+    """Return the split CSV, if wanted without the column of labels."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((row.filename, str(list(row.labels)), row.split) for row in rows)
+    if labels:
+        writer.writerow(COLUMNS)
+        writer.writerows((row.filename, str(list(row.labels)), row.split) for row in rows)
+    else:
+        writer.writerow(("filename", "split"))
+        writer.writerows((row.filename, row.split) for row in rows)
     return text.getvalue().encode()
 
 
@@ -60,6 +64,7 @@ def to_manifest(
     sources: Sequence[Mapping[str, Any]],
     result: ConversionResult,
     table: bytes,
+    more: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return what the split CSV follows from and leaves out: for equal input, equal bytes."""
     splits = Counter(row.split for row in result.rows)
@@ -75,6 +80,7 @@ def to_manifest(
         "notes": result.notes,
         "skipped_by_reason": Counter(reason for _, reason in result.skipped),
         "skipped": [{"filename": name, "reason": reason} for name, reason in result.skipped],
+        **(more or {}),
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -88,25 +94,29 @@ def check_target(out: Path) -> None:
             raise UserError(f"{path} is a folder; choose another name for --out.")
 
 
-def write_outputs(out: Path, table: bytes, manifest: bytes, *, overwrite: bool) -> bool:
-    """Write both files, the manifest first; return whether anything had to be written.
+def differing(wanted: Mapping[Path, bytes], *, overwrite: bool) -> list[Path]:
+    """Return which files are missing or hold something else.
 
     Raises:
         UserError: If there is a file of other content, and ``overwrite`` is not set.
     """
-    wanted = {manifest_path(out): manifest, out: table}
     present = {path: _content(path) for path in wanted}
-    differing = [path for path in wanted if present[path] != wanted[path]]
-    taken = [path for path in differing if present[path] is not None]
+    paths = [path for path in wanted if present[path] != wanted[path]]
+    taken = [path for path in paths if present[path] is not None]
     if taken and not overwrite:
         raise UserError(
             f"{taken[0]} is there already and differs from what this command would write; choose "
             f"another --out, or give --overwrite."
         )
-    make_folder(out.parent)
-    for path in differing:
+    return paths
+
+
+def write_outputs(wanted: Mapping[Path, bytes], paths: Sequence[Path]) -> None:
+    """Write those of the files that ``differing`` has named, in their order."""
+    for path in wanted:
+        make_folder(path.parent)
+    for path in paths:
         write_atomically(path, methodcaller("write", wanted[path]))
-    return bool(differing)
 
 
 def _content(path: Path) -> bytes | None:

@@ -89,25 +89,9 @@ class Sources:
 
         Keys in ``without`` are left out of every object while reading, to save memory.
         """
-
-        def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-            if len(dict(pairs)) < len(pairs):  # Python would keep the last value.
-                key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-                raise ValueError(f"the key {key[:80]!r} comes twice in one object")
-            return {key: value for key, value in pairs if key not in without}
-
-        def no_number(text: str) -> NoReturn:
-            raise ValueError(f"{text} is not a number")
-
         self._add(path)
         with open_text(path) as file:
-            try:
-                return json.load(file, object_pairs_hook=unique, parse_constant=no_number)
-            except UnicodeDecodeError:
-                raise
-            except (ValueError, RecursionError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{path} cannot be read as JSON: {reason[:200]}.") from error
+            return parse_json(file.read(), path, without)
 
     def content(self, path: Path, group: str) -> bytes:
         """Return the content of one of many small files, which the manifest lists as a group."""
@@ -118,6 +102,11 @@ class Sources:
         line = f"{path.name} {_sha256(content)}\n"
         self._groups.setdefault(group, []).append((len(content), line))
         return content
+
+    def whole(self, path: Path) -> bytes:
+        """Return the content of a file."""
+        self._add(path)
+        return path.read_bytes()
 
     def _add(self, path: Path) -> None:
         """List a file for the manifest."""
@@ -132,6 +121,33 @@ class Sources:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def parse_json(text: str | bytes, path: Path, without: Collection[str] = ()) -> Any:
+    """Return the content of a JSON file, as ``Sources.json``.
+
+    Raises:
+        UserError: If it is no JSON, or a key comes twice in an object.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):  # Python would keep the last value.
+            key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise ValueError(f"the key {key[:80]!r} comes twice in one object")
+        return {key: value for key, value in pairs if key not in without}
+
+    def no_number(text: str) -> NoReturn:
+        raise ValueError(f"{text} is not a number")
+
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as JSON: {reason[:200]}.") from error
 
 
 def parse_integer(text: str, where: str, what: str) -> int:

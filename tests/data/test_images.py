@@ -12,6 +12,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
@@ -21,6 +22,7 @@ from helper_functions.data.folders import IMAGE_EXTENSIONS
 from helper_functions.data.images import (
     ImageError,
     image_problem,
+    image_size,
     read_image,
 )
 
@@ -485,3 +487,26 @@ def test_deep_pngs_are_decoded_by_pillow(tmp_path: Path, decoded_by_pillow: list
     (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(pixels))
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "deep.png")), pixels >> 8)
     assert len(decoded_by_pillow) >= 1
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+def test_sizes_are_those_after_rotation(name: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (7, 4)).save(tmp_path / name, exif=exif)
+    assert image_size(tmp_path / name) == read_image(tmp_path / name).size
+    assert image_size(tmp_path / name) == ((7, 4) if orientation < 5 else (4, 7))
+
+
+def test_sizes_of_files_that_pillow_does_not_open(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "bands.tif", np.zeros((6, 9, 5), np.uint16), planarconfig="contig")
+    assert image_size(tmp_path / "bands.tif") == (9, 6)
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ImageError, match="it is not in an image format that Pillow knows"):
+        image_size(tmp_path / "text.png")
+    with pytest.raises(ImageError, match="there is no such file"):
+        image_size(tmp_path / "none.png")

@@ -23,7 +23,7 @@ from raw_archives.conversions import ARCHIVES, TABLES, prepare, refused
 from helper_functions.check_data.__main__ import make_parser as check_data_parser
 from helper_functions.data.splits import read_split_table
 from helper_functions.parsers import parse_train
-from helper_functions.prepare.__main__ import main, make_parser
+from helper_functions.prepare.__main__ import POINT_LAYOUTS, main, make_parser
 from helper_functions.runtime.errors import UserError
 
 
@@ -372,4 +372,4 @@ def test_the_commands_of_the_readme_exist() -> None:
         else:
             assert words[:3] == ["python", "-m", "helper_functions.check_data"]
             check_data_parser().parse_args(words[3:])
-    assert set(prepared) == set(ARCHIVES)
+    assert set(prepared) == {*ARCHIVES, *POINT_LAYOUTS}

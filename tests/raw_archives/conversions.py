@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -79,3 +80,32 @@ def appended(path: str, text: str) -> Callable[[Path], None]:
             file.write(text)
 
     return damage
+
+
+class PointFiles(NamedTuple):
+    """What a layout of points leaves: rows of both CSVs by image, and the manifest."""
+
+    points: dict[str, list[tuple[Any, ...]]]
+    splits: dict[str, str]
+    manifest: dict[str, Any]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV by the library's own reader."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def prepare_points(
+    layout: str, raw: Path, *flags: object, out: str = "out/splits.csv"
+) -> PointFiles:
+    """What a layout of points writes beside the raw folder."""
+    path = raw.parent / out
+    main([layout, "--raw-dir", str(raw), "--out", str(path), *map(str, flags)])
+    splits = {row["filename"]: row["split"] for row in read_csv(path)}
+    points: dict[str, list[tuple[Any, ...]]] = {name: [] for name in splits}
+    for row in read_csv(path.with_name("points.csv")):
+        labels = (row["label"],) if "label" in row else ()
+        points[row["filename"]].append((float(row["x"]), float(row["y"]), *labels))
+    manifest = json.loads(path.with_name(f"{path.stem}.manifest.json").read_text(encoding="utf-8"))
+    return PointFiles(points, splits, manifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,8 @@ class CountEvaluator(Evaluator):
             len(match_points(points[points[:, 3] == k, :2], true[true[:, 2] == k, :2], radius))
             for k, radius in enumerate([self.settings.match_radius] * len(self.classes))
         ]
-        variant = "corrected" if self.settings.game_cells == "exact" else "released"
+        exact = self.settings.game_cells == "exact"
+        variant: Literal["corrected", "released"] = "corrected" if exact else "released"
         # True points by their nearest pixel, predicted ones truncated.
         maps = point_map(points, height, width), point_map(true + 0.5, height, width)
         return ImageCounts(

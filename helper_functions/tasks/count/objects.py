@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loss_functions import blobs
+from loss_functions.lcfcn import blobs
 
 
 class Objects(NamedTuple):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -21,7 +22,7 @@ from helper_functions.data.bands import PAPER
 from helper_functions.data.dataset import Samples, check_images
 from helper_functions.data.dense_transforms import DenseEvalTransform, DenseTrainTransform
 from helper_functions.data.flags import InputSettings
-from helper_functions.data.images import read_image
+from helper_functions.data.images import ImageError, image_size, read_image
 from helper_functions.data.points import PointTable, check_inside, read_points, to_point_map
 from helper_functions.data.splits import SplitTable, read_split_table
 from helper_functions.data.targets import Target
@@ -29,7 +30,7 @@ from helper_functions.data.transforms import Transform
 from helper_functions.results.overlays import write_image
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.runtime.errors import TrainingFailed, UserError
-from helper_functions.runtime.files import make_folder
+from helper_functions.runtime.files import make_folder, output_names
 from helper_functions.tasks.base import PredictImages, Predictions, Results, Sizes, Task
 from helper_functions.tasks.count import flags as count_flags
 from helper_functions.tasks.count import report
@@ -99,7 +100,7 @@ class Count(Task):
         self.counting = counting or CountingSettings()
         self.intervals = intervals
         self.loss_mode = loss_mode
-        self.lcfcn = torch.compiler.disable(LCFCNLoss(loss_mode))
+        self.lcfcn = LCFCNLoss(loss_mode)  # type: ignore[arg-type]
         moments = (input.mean, input.std)
         self.eval_transform = DenseEvalTransform(scale, *moments)
         self.train_transform = DenseTrainTransform(
@@ -231,8 +232,9 @@ class Count(Task):
         if self.points is not None:
             for name, path in zip(names, paths, strict=True):
                 points = self.points.images[name]
-                if len(points) and (size := _upright_size(path)) is not None:
-                    check_inside(points, size)
+                with contextlib.suppress(ImageError):  # allowed, or reported when it is read
+                    if len(points):
+                        check_inside(points, image_size(path))
         return samples
 
     def _target(self, name: str) -> Target:
@@ -340,7 +342,9 @@ class Count(Task):
         """Write ``counts.csv``, ``points.csv`` and an overlay of every image."""
         tables = CountTables(self.classes, compared=results is not None, intervals=self.intervals)
         lines: list[str] = []
-        total = sum(len(indices) for indices, _ in predictions)
+        readable = [index for indices, _ in predictions for index in indices]
+        stems = (PurePath(samples.names[index]).with_suffix("").as_posix() for index in readable)
+        files, total = output_names(stems, ".png"), len(readable)
         with tqdm(desc="drawing", total=total, disable=None, leave=False) as bar:
             for indices, part in predictions:
                 for index, found in zip(indices, _found(part), strict=True):
@@ -350,7 +354,9 @@ class Count(Task):
                     if len(lines) < _SHOWN:
                         lines.append(f"{name}: {len(found.points)}")
                     image = self._overlay(samples.paths[index], found, true)
-                    write_image(_overlay_path(folder, name), image)
+                    path = folder / "overlays" / f"{next(files)}.png"
+                    make_folder(path.parent)
+                    write_image(path, image)
                     bar.update()
         tables.write(folder)
         if results is not None:
@@ -435,22 +441,3 @@ def _found(part: Predictions) -> Iterator[Objects]:
 def _numbers(target: Target) -> Any:
     """Return a target as an array; ``None`` where nothing is known."""
     return None if target is None else target.numpy()
-
-
-def _upright_size(path: Path) -> tuple[int, int] | None:
-    """Return an image's width and height after EXIF rotation, if Pillow knows the format."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except Exception:  # What cannot be read is reported where it is read.
-        return None
-
-
-def _overlay_path(folder: Path, name: str) -> Path:
-    """Return where the overlay of an image goes; its folders are made."""
-    relative = Path(name)
-    parts = [part for part in relative.parts if part not in (relative.anchor, "..")]
-    path = folder.joinpath("overlays", *parts).with_suffix(".png")
-    make_folder(path.parent)
-    return path

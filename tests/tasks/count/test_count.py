@@ -117,7 +117,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(
     done = run_here(*train(discs, tmp_path / "out", "--resume"))
     assert done.status == 0, done.errors
     for name in ("last.ckpt", "model-highest.ckpt"):
-        whole, parts = (read_checkpoint(folder / name)["model"] for folder in (run, tmp_path / "out"))
+        whole, parts = (
+            read_checkpoint(folder / name)["model"] for folder in (run, tmp_path / "out")
+        )
         assert all(torch.equal(value, parts[key]) for key, value in whole.items())
 
 
@@ -210,16 +212,16 @@ def test_intervals_hold_the_counts_they_were_learnt_from(
     calibration = tmp_path / "counts.csv"
     rows = ["filename,count,true", *(f"{k}.png,{k % 7},{k % 7 + k % 3 - 1}" for k in range(40))]
     calibration.write_text("\n".join(rows) + "\n")
-    flags = (*flags_of(discs), "--output", tmp_path / "val", "--interval", 0.8)
-    done = validate(run_here, run, *flags, "--calibration", calibration)
+    flags = (*flags_of(discs), "--interval", 0.8, "--calibration", calibration)
+    done = validate(run_here, run, *flags, "--output", tmp_path / "val")
     assert done.status == 0, done.errors
     with (tmp_path / "val" / "counts.csv").open() as file:
         for row in csv.DictReader(file):
             assert 0 <= float(row["low"]) <= float(row["count"]) <= float(row["high"])
     calibration.write_text("\n".join(rows[:3]) + "\n")
-    done = validate(run_here, run, *flags[:-3], tmp_path / "few", *flags[-2:], "--calibration", calibration)
+    done = validate(run_here, run, *flags, "--output", tmp_path / "few")
     assert_refused(done, "intervals of 0.8 need at least 4", tmp_path / "few")
-    done = validate(run_here, run, *flags[:-3], tmp_path / "none", *flags[-2:])
+    done = validate(run_here, run, *flags[:-2], "--output", tmp_path / "none")
     assert_refused(done, "does not exist; validate the checkpoint first", tmp_path / "none")
 
 
