@@ -54,7 +54,7 @@ def read_calibration(path: Path, coverage: float) -> Intervals:
             raise UserError(f"{path}, line {line}: the counts cannot be read ({error}).") from error
     quantile = conformal_quantile(np.array(true), np.array(predicted), coverage)
     if not math.isfinite(quantile):
-        needed = math.ceil(coverage / (1 - coverage))
+        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
         raise UserError(
             f"{path} has {len(true)} rows; intervals of {coverage:g} need at least {needed}."
         )
