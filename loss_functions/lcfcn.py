@@ -224,6 +224,6 @@ def _pixels_by_blob(numbers: npt.NDArray[np.int32]) -> tuple[Indices, Indices]:
     foreground = np.flatnonzero(numbers)
     owners = numbers.ravel()[foreground]
     if numbers.size and owners.max(initial=0) < 2**16:
-        owners = owners.astype(np.uint16)  # type: ignore[assignment] # sorted by radix
+        owners = owners.astype(np.uint16)  # sorted by radix
     starts = np.concatenate([[0], np.bincount(owners).cumsum()[1:]])
     return starts, foreground[np.argsort(owners, kind="stable")]

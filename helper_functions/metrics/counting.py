@@ -1,7 +1,7 @@
 """Metrics of counts and of located points, and intervals around predicted counts.
 
-Counts are (N,), one an image. Points are (P, 2) rows and columns in pixels. Where a mean would be of
-nothing (no image at all, or none with an object), the metric is 0.
+Counts are (N,), one an image. Points are (P, 2) rows and columns in pixels. Where a mean would be
+of nothing (no image at all, or none with an object), the metric is 0.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def game(
     return float(np.abs(np.bincount(cell_of, differences)).sum())
 
 
-def match_points(
-    predicted: npt.NDArray[Any], true: npt.NDArray[Any], radius: float
-) -> IndexArray:
+def match_points(predicted: npt.NDArray[Any], true: npt.NDArray[Any], radius: float) -> IndexArray:
     """Pair predicted with true points, one to one, as many pairs as possible within a radius.
 
     Among several matchings of that size, which is returned is not defined.

@@ -83,7 +83,9 @@ def test_errors_of_counts() -> None:
     assert root_mean_squared_error(predicted, true) == pytest.approx(sklearn_rmse(true, predicted))
     relative = [abs(p - t) / t for p, t in zip(predicted, true, strict=True) if t > 0]
     assert len(relative) < 50
-    assert normalized_absolute_error(predicted, true) == pytest.approx(sum(relative) / len(relative))
+    assert normalized_absolute_error(predicted, true) == pytest.approx(
+        sum(relative) / len(relative)
+    )
     assert bias([5, 1, 4], [2, 1, 4]) == 1
     # uint8 must not wrap around.
     assert bias(np.array([1], np.uint8), np.array([3], np.uint8)) == -2
