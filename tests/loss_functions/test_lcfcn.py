@@ -276,6 +276,8 @@ def test_wrong_arguments_are_refused() -> None:
         LCFCNLoss()(logits, points, points[..., :-1])
     with pytest.raises(ValueError, match=r"points are \(2, 3\), but probabilities \(3, 2\)"):
         lcfcn_terms(np.zeros((3, 2)), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="Probabilities must be finite"):
+        lcfcn_terms(np.full((3, 2), np.nan), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="Points must be 0 or 1"):
         lcfcn_terms(np.zeros((3, 2)), np.full((3, 2), 2))
     with pytest.raises(ValueError, match="'released' or 'multiclass', not 'both'"):
