@@ -1,8 +1,8 @@
 """Marker watershed, compiled, and flooded no further than its boundaries are asked for.
 
-The basins are those of ``skimage.segmentation.watershed(surface, markers)``, pixel by pixel, also on
-plateaus: 4-connectivity, pixels in the order of the level that the flood reaches them at, then of
-their age in the queue. The boundaries are those of ``find_boundaries(basins, mode="thick")``.
+The basins are those of ``skimage.segmentation.watershed(surface, markers)``, pixel by pixel, also
+on plateaus: 4-connectivity, pixels in the order of the level that the flood reaches them at, then
+of their age in the queue. The boundaries are those of ``find_boundaries(basins, mode="thick")``.
 
 Importing this module imports numba (about 0.4 s), so its users import it when they first flood.
 """
@@ -10,7 +10,7 @@ Importing this module imports numba (about 0.4 s), so its users import it when t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -19,13 +19,14 @@ import numpy.typing as npt
 Function = TypeVar("Function", bound=Callable[..., object])
 IntArray = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
+Integer = int | np.signedinteger[Any]
 Surface = npt.NDArray[np.float32]
 
 _FRAME = np.int32(2**31 - 1)  # label of the frame around an image
 _UNKNOWN = np.int32(2**31 - 2)  # label of what comes from outside of a box
 _WANTED, _OPEN = np.uint8(1), np.uint8(2)  # flags of pixels
 _AGE = 0xFFFFFFFF  # the lower half of a key
-_BUCKETS, _SHIFT = 2**16, 15  # levels share a bucket if they differ in the lowest 15 bits only
+_BUCKETS, _SHIFT = 2**16, 15  # levels in one bucket differ in the lowest 15 bits only
 _MARGIN = 8
 
 
@@ -101,17 +102,16 @@ def _flooded(
         region: Raster indices; at its pixels and those beside them labels are right. Empty: all.
         sides: Whether water may come in from the top, left, bottom and right.
     """
-    height, width = surface.shape
+    width = surface.shape[1]
     # Bits of floats that are not negative are in the order of the floats.
     levels = np.pad(surface, 1).view(np.int32)
     labels = np.full(levels.shape, _FRAME)
     labels[1:-1, 1:-1] = 0
     flags = np.zeros(levels.shape, np.uint8)
-    for open_side, line in zip(
-        sides, (np.s_[1, 1:-1], np.s_[1:-1, 1], np.s_[-2, 1:-1], np.s_[1:-1, -2]), strict=True
-    ):
+    lines = (flags[1, 1:-1], flags[1:-1, 1], flags[-2, 1:-1], flags[1:-1, -2])
+    for open_side, line in zip(sides, lines, strict=True):
         if open_side:
-            flags[line] = _OPEN
+            line[:] = _OPEN
     known = _flood(
         levels.ravel(),
         labels.ravel(),
@@ -129,19 +129,19 @@ def _framed(indices: Indices, width: int) -> IntArray:
 
 
 @_compiled
-def _key(level: int, age: int) -> int:
+def _key(level: Integer, age: Integer) -> Integer:
     """Return what the heap is ordered by: the level above, the age below."""
     return (np.int64(level) << 32) | age
 
 
 @_compiled
-def _less(first: int, second: int, ties: int) -> bool:
+def _less(first: Integer, second: Integer, ties: int) -> bool | np.bool_:
     """Compare two keys, all ages up to ``ties`` as one."""
     return max(first, (first >> 32 << 32) | ties) < max(second, (second >> 32 << 32) | ties)
 
 
 @_compiled
-def _push(heap: Indices, size: int, key: int, ties: int) -> int:
+def _push(heap: Indices, size: int, key: Integer, ties: int) -> int:
     """Put a key into the binary heap, and return its size."""
     child = size
     while child > 0:
@@ -175,7 +175,7 @@ def _pop(heap: Indices, size: int, ties: int) -> int:
 
 
 @_compiled
-def _last_tie(levels: IntArray) -> int:
+def _last_tie(levels: IntArray) -> Integer:
     """Return the highest level that occurs twice or more, or -1."""
     ordered = np.sort(levels)
     for number in range(levels.size - 1, 0, -1):
@@ -195,8 +195,8 @@ def _flood(
 ) -> bool:
     """Flood until a region and its neighbors have labels; return whether no unknown one got there.
 
-    All arrays are flat. A label is negative while its pixel waits, and positive from the moment when
-    the flood goes on from it. A pixel's age is the number of pixels that had a label before it.
+    All arrays are flat. A label is negative while its pixel waits, and positive from the moment
+    when the flood goes on from it. A pixel's age is the number of pixels labeled before it.
 
     Args:
         levels: Bits of the surface.

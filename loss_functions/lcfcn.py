@@ -66,7 +66,7 @@ def lcfcn_terms(
         roi: (H, W), not 0 where blobs without a point count; ``None``: everywhere.
 
     Raises:
-        ValueError: Shapes differ, or points are neither 0 nor 1.
+        ValueError: Shapes differ, probabilities are not finite, or points neither 0 nor 1.
     """
     p, mask = _numpy(probabilities), _numpy(points, None)
     region = None if roi is None else _numpy(roi, None)
@@ -75,6 +75,8 @@ def lcfcn_terms(
             raise ValueError(f"{name} are {array.shape}, but probabilities {p.shape}.")
     if p.ndim != 2 or p.size == 0:
         raise ValueError(f"Probabilities must be (height, width), not {p.shape}.")
+    if not np.isfinite(p).all():
+        raise ValueError("Probabilities must be finite.")
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError("Points must be 0 or 1 in every pixel.")
     locations = np.flatnonzero(mask)
@@ -224,6 +226,6 @@ def _pixels_by_blob(numbers: npt.NDArray[np.int32]) -> tuple[Indices, Indices]:
     foreground = np.flatnonzero(numbers)
     owners = numbers.ravel()[foreground]
     if numbers.size and owners.max(initial=0) < 2**16:
-        owners = owners.astype(np.uint16)  # type: ignore[assignment] # sorted by radix
+        owners = owners.astype(np.uint16)  # sorted by radix
     starts = np.concatenate([[0], np.bincount(owners).cumsum()[1:]])
     return starts, foreground[np.argsort(owners, kind="stable")]

@@ -1,7 +1,7 @@
 """Metrics of counts and of located points, and intervals around predicted counts.
 
-Counts are (N,), one an image. Points are (P, 2) rows and columns in pixels. Where a mean would be of
-nothing (no image at all, or none with an object), the metric is 0.
+Counts are (N,), one an image. Points are (P, 2) rows and columns in pixels. Where a mean would be
+of nothing (no image at all, or none with an object), the metric is 0.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ def cases(name: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def released(golden: Callable[[str], Any]) -> dict[str, Any]:
-    return golden("count/lcfcn.npz")
+    arrays: dict[str, Any] = golden("count/lcfcn.npz")
+    return arrays
 
 
 def loss_and_gradient(logits: Array, points: Array, **settings: Any) -> tuple[float, Array]:
@@ -226,7 +227,7 @@ def test_a_batch_costs_the_mean_of_its_images() -> None:
     expected = torch.stack(alone).mean()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     loss.backward()
-    expected.backward()
+    expected.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-7)
 
 
@@ -275,6 +276,8 @@ def test_wrong_arguments_are_refused() -> None:
         LCFCNLoss()(logits, points, points[..., :-1])
     with pytest.raises(ValueError, match=r"points are \(2, 3\), but probabilities \(3, 2\)"):
         lcfcn_terms(np.zeros((3, 2)), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="Probabilities must be finite"):
+        lcfcn_terms(np.full((3, 2), np.nan), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="Points must be 0 or 1"):
         lcfcn_terms(np.zeros((3, 2)), np.full((3, 2), 2))
     with pytest.raises(ValueError, match="'released' or 'multiclass', not 'both'"):
@@ -296,5 +299,5 @@ def test_code_runs_where_no_folder_can_keep_it_compiled(monkeypatch: pytest.Monk
             raise RuntimeError("cannot cache function: no locator available")
         return functions[0]
 
-    monkeypatch.setattr(flooding.numba, "njit", njit)
+    monkeypatch.setattr("numba.njit", njit)
     assert flooding._compiled(abs) is abs
