@@ -6,8 +6,8 @@ from itertools import combinations
 
 import pytest
 from timm.data import ImageNetInfo
-from torchvision.models import MobileNet_V2_Weights  # type: ignore[import-untyped]
-from torchvision.models.detection import (  # type: ignore[import-untyped]
+from torchvision.models import MobileNet_V2_Weights
+from torchvision.models.detection import (
     FasterRCNN_MobileNet_V3_Large_FPN_Weights,
 )
 

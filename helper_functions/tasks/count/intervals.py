@@ -23,7 +23,8 @@ class Intervals:
 
     def __call__(self, count: int) -> tuple[float, float]:
         """Return the lowest and highest count, never below 0."""
-        return interval(count, self.quantile)
+        low, high = interval([count], self.quantile)[0].tolist()
+        return low, high
 
 
 def read_calibration(path: Path, coverage: float) -> Intervals:
