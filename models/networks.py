@@ -41,6 +41,8 @@ DEFAULT_BACKBONE = "resnet18"
 
 _OUTPUT_STRIDE = {"deeplabv3plus": 16}  # of the encoder's last map, where it is not 32
 
+_LAST_WEIGHT = 0.05  # factor of an encoder-decoder's last weights, if its last bias is chosen
+
 # The bias of the layer that makes the logits.
 _LAST_BIAS = {
     "fcn8_vgg16": "scoring_layer.bias",
@@ -157,8 +159,9 @@ def create_network(
             weights for COCO, without the head, or a ResNet for ImageNet. Tensors that do not fit
             are named in a warning.
         pretrained: Fetch published weights of the same kind.
-        output_bias: Start of the last layer's bias; ``None`` leaves the network's own (-2 for
-            ``dilated``). Not for ``fcn8_vgg16``, whose logits start at 0.
+        output_bias: Start of the last layer's bias, near which all logits then start; ``None``
+            leaves the network's own (-2 for ``dilated``). Not for ``fcn8_vgg16``, whose logits
+            start at 0.
         **settings: Further arguments of the encoder-decoders: ``decoder_...`` of
             segmentation-models-pytorch, all others go to ``timm.create_model``.
 
@@ -197,6 +200,10 @@ def create_network(
         network = _torchvision(name, num_outputs, path, pretrained)
     if output_bias is not None:
         nn.init.constant_(network.get_parameter(_LAST_BIAS[name]), output_bias)
+        if isinstance(network, EncoderDecoder):
+            # Else features of a fresh decoder outweigh it.
+            weight = network.get_parameter(_LAST_BIAS[name].replace(".bias", ".weight"))
+            weight.data.mul_(_LAST_WEIGHT)
     network.settings = {
         "name": name,
         "num_outputs": num_outputs,

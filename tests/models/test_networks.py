@@ -276,3 +276,13 @@ def test_a_backbone_for_a_network_that_has_one_is_named() -> None:
     with pytest.warns(UserWarning, match="dilated has a backbone of its own: resnet18 is not used"):
         network: Any = create_network("dilated", 2, "resnet18")
     assert network.settings["backbone_name"] is None
+
+
+@pytest.mark.parametrize("name", ["unet", "fpn", "deeplabv3plus"])
+def test_logits_start_near_a_chosen_bias(name: str) -> None:
+    torch.manual_seed(0)
+    network = create_network(name, 1, "resnet10t", output_bias=-2.0).train()
+    with torch.no_grad():
+        logits = network(torch.rand(2, 3, 64, 64))
+    assert (logits < 0).float().mean() > 0.99
+    assert abs(float(logits.mean()) + 2) < 0.5
