@@ -2,5 +2,6 @@
 
 from loss_functions.asymmetric import AsymmetricLoss
 from loss_functions.local_nms import LocalNMSLoss
+from loss_functions.region_tags import RegionTagLoss
 
-__all__ = ["AsymmetricLoss", "LocalNMSLoss"]
+__all__ = ["AsymmetricLoss", "LocalNMSLoss", "RegionTagLoss"]

@@ -59,7 +59,16 @@ class TrainingOutput(NamedTuple):
 
     logits: Tensor  # (B, K), of the globally pooled feature
     region_logits: Tensor  # (R, K), of every region of the batch, image after image
-    region_weights: Tensor | None  # (R,), 1 for a region, 0 for padding; None without padding
+    region_images: Tensor  # int64 (R,), the image that each region belongs to
+    region_sizes: Tensor  # (R,), how many cells each region has; 0 for a row of padding
+
+
+class Regions(NamedTuple):
+    """The local vectors of a batch."""
+
+    features: Tensor  # float32 (R, C)
+    images: Tensor  # int64 (R,), the image that each belongs to
+    sizes: Tensor  # (R,), how many cells each region has; 0 for a row of padding
 
 
 class RegionScores(NamedTuple):
@@ -122,10 +131,12 @@ class VoLUNet(nn.Module):
             return scores
         features = feature_map(self.backbone, images)
         pooled = _pool(features)
-        regions, region_weights = self.region_features(features)
+        regions = self.region_features(features)
         # One call for images and regions: the layer's weights are expanded once.
-        logits = self.head(torch.cat([pooled, regions]))
-        return TrainingOutput(logits[: len(pooled)], logits[len(pooled) :], region_weights)
+        logits = self.head(torch.cat([pooled, regions.features]))
+        return TrainingOutput(
+            logits[: len(pooled)], logits[len(pooled) :], regions.images, regions.sizes
+        )
 
     def pooled_features(self, images: Tensor) -> Tensor:
         """Compute the input of the head in evaluation: images (B, 3, size, size) -> (B, C)."""
@@ -135,20 +146,25 @@ class VoLUNet(nn.Module):
         """Return whether cells of a map of this size are merged; else each is a region."""
         return 0 < self.config.min_superpixels < height * width
 
-    def region_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the local vectors of a map (B, C, H, W): float32 (R, C), and their weights.
+    def region_features(self, features: Tensor) -> Regions:
+        """Compute the local vectors of a map (B, C, H, W).
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
-        if not self.uses_vdsm(*features.shape[2:]):
-            return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
-        cells, labels = self.superpixels(features)
-        if cells.is_cpu and not torch.compiler.is_compiling():
-            return pool_superpixels(cells, labels), None
-        # Counting the regions would make the host wait for the device: keep the padding.
-        means, sizes = pad_regions(cells, labels)
-        return means.flatten(0, 1), (sizes > 0).flatten().float()
+        if self.uses_vdsm(*features.shape[2:]):
+            cells, labels = self.superpixels(features)
+            vectors, sizes = pad_regions(cells, labels)
+        else:
+            vectors = features.flatten(2).transpose(1, 2).float()
+            sizes = torch.ones(vectors.shape[:2], dtype=torch.long, device=features.device)
+        images = torch.arange(len(features), device=features.device)[:, None].expand_as(sizes)
+        regions = Regions(vectors.flatten(0, 1), images.flatten(), sizes.flatten())
+        if features.is_cpu and not torch.compiler.is_compiling():
+            present = regions.sizes > 0
+            if not present.all():
+                return Regions(*(values[present] for values in regions))
+        return regions  # elsewhere counting the regions would make the host wait for the device
 
     def superpixels(
         self, features: Tensor, grid: tuple[int, int] | None = None

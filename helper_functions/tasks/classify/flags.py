@@ -156,6 +156,16 @@ class TrainingSettings:
         0.0, "shift of ASL: easy negatives count nothing", low=0, high=1, group="loss"
     )
     nms_weight: float = flag(1.0, "weight of the Local-NMS loss", low=0, group="loss")
+    region_tag_weight: float = flag(
+        0.0,
+        "weight of the region-tag loss, ASL of the image's tags on the pooled logits of its "
+        "regions; not in the paper",
+        low=0,
+        group="loss",
+    )
+    region_tag_sharpness: float = flag(
+        4.0, "its pooling: 0 the mean of the regions, inf their maximum", low=0, group="loss"
+    )
     loss_weight: str = flag(
         "none",
         "weight of the classes in ASL: all alike, or the more the rarer, up to 10 times the most "

@@ -52,7 +52,7 @@ from helper_functions.tasks.classify.region_maps import (
 from helper_functions.tasks.classify.splines import draw_splines
 from helper_functions.tasks.classify.summary import summary
 from helper_functions.tasks.classify.targets import MultiHotTargets
-from loss_functions import AsymmetricLoss, LocalNMSLoss
+from loss_functions import AsymmetricLoss, LocalNMSLoss, RegionTagLoss
 from models import VoLUNet, create_model
 from models.backbones import published_settings
 from models.inplace_abn import DEFAULT, INPLACE_ABN
@@ -126,6 +126,7 @@ class Classify(Task):
             weight=self._class_weights(),
         )
         self.local_nms = LocalNMSLoss()
+        self.region_tags = RegionTagLoss(self.asl, self.training.region_tag_sharpness)
 
     # From the command line or a checkpoint
 
@@ -342,20 +343,24 @@ class Classify(Task):
     def loss(
         self, model: nn.Module, images: Tensor, targets: Any, share: float = 1.0
     ) -> dict[str, Tensor]:
-        """Return ASL on the pooled logits plus the weighted Local-NMS loss on the regions.
+        """Return ASL on the pooled logits plus the weighted losses of the regions.
 
-        ASL is a sum over images and classes; Local-NMS, a mean over regions, counts by its share of
-        the step. ``loss_per_label`` is ASL by image and class, for reading.
+        ASL is a sum over images and classes, and so is the region-tag loss; Local-NMS, a mean over
+        regions, counts by its share of the step. ``loss_per_label`` is ASL by image and class, for
+        reading.
         """
         output = model(images)
         asl = self.asl(output.logits, targets)
-        local_nms = self.local_nms(output.region_logits, output.region_weights)
-        return {
-            "loss": asl + self.training.nms_weight * share * local_nms,
-            "asl_loss": asl,
-            "local_nms_loss": local_nms,
-            "loss_per_label": asl.detach() / targets.numel(),
-        }
+        local_nms = self.local_nms(output.region_logits, output.region_sizes > 0)
+        loss = asl + self.training.nms_weight * share * local_nms
+        terms = {"asl_loss": asl, "local_nms_loss": local_nms}
+        if self.training.region_tag_weight > 0:
+            region_tags = self.region_tags(
+                output.region_logits, output.region_images, output.region_sizes > 0, targets
+            )
+            loss = loss + self.training.region_tag_weight * region_tags
+            terms["region_tag_loss"] = region_tags
+        return {"loss": loss, **terms, "loss_per_label": asl.detach() / targets.numel()}
 
     # Prediction
 
