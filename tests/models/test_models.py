@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from helper_functions.training.run import checkpoint_activations
 from loss_functions import AsymmetricLoss, LocalNMSLoss, RegionTagLoss
+from loss_functions.region_tags import pool_regions
 from models import (
     ARCHITECTURES,
     TrainingOutput,
@@ -26,6 +28,7 @@ from models import (
 from models.backbones import ALIASES, create_backbone, feature_map
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
+from models.volunet import SCORES
 
 TINY = "resnet10t"  # the smallest residual network of timm with a 7 x 7 map at 224 px
 
@@ -119,6 +122,29 @@ def test_padded_and_compact_regions_give_the_same_loss(monkeypatch: pytest.Monke
     torch.testing.assert_close(for_padded, for_compact)
 
 
+@pytest.mark.parametrize("sharpness", [0, 2.0, math.inf])
+@pytest.mark.parametrize("head", ["kan", "linear"])
+def test_scores_from_the_cells_of_the_map(sharpness: float, head: str) -> None:
+    """The cells' logits pooled, whatever VDSM does; ``mean`` is that and the released score."""
+    settings = {"head": head, "subsampling": True, "region_tag_sharpness": sharpness}
+    model = _model(**settings).eval()
+    images = _images(3)
+    scores = {}
+    with torch.no_grad():
+        for source in SCORES:
+            other = _model(**settings, score_from=source).eval()
+            other.load_state_dict(model.state_dict())
+            scores[source] = other(images)
+            assert torch.equal(other.score_regions(images).logits, scores[source])
+        features = feature_map(model.backbone, images)
+        cells = model.head(features.flatten(2).transpose(1, 2).flatten(0, 1))
+    index = torch.arange(3).repeat_interleave(16)
+    expected = pool_regions(cells, index, torch.ones(48), 3, sharpness)
+    torch.testing.assert_close(scores["image"], model(images))
+    torch.testing.assert_close(scores["regions"], expected)
+    torch.testing.assert_close(scores["mean"], (scores["image"] + expected) / 2)
+
+
 @pytest.mark.parametrize(
     ("settings", "grid"),
     [
@@ -189,7 +215,8 @@ def test_settings_rebuild_the_model() -> None:
 def test_checkpoints_of_an_earlier_version_build_the_same_settings(name: str) -> None:
     content = read_state_dict(GOLDEN / "earlier_version" / name)
     model = build_for_inference("volunet", content["settings"], content["model"])
-    assert model.settings == content["settings"]
+    released = {"score_from": "image", "region_tag_sharpness": 4.0}
+    assert model.settings == {**released, **content["settings"]}
     for key, value in model.state_dict().items():
         assert torch.equal(value, content["model"][key]), key
 

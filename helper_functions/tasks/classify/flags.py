@@ -16,6 +16,7 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.packages import require_packages
 from models.inplace_abn import DEFAULT, NORMS
 from models.vdsm import VARIANTS
+from models.volunet import SCORES
 
 # How many classes a complete split CSV of the paper's sets names, and what is known of the set.
 DATASETS: dict[str, tuple[int | None, str]] = {
@@ -103,6 +104,17 @@ class ModelSettings:
         6, "cells minus this many edges merge; 0: every cell is a region", low=0
     )
     vdsm: str = flag("released", "superpixel variant", choices=VARIANTS)
+    score_from: str = flag(
+        "image",
+        "logits of an image in evaluation: of its mean feature, as released; of the cells of the "
+        "feature map, pooled; or the mean of both",
+        choices=SCORES,
+    )
+    region_tag_sharpness: float = flag(
+        4.0,
+        "pooling of regions, for --region-tag-weight and --score-from: 0 the mean, inf the maximum",
+        low=0,
+    )
     head: str = flag(
         "kan", "the WIC-Classifier, or a linear layer to compare it with", choices=("kan", "linear")
     )
@@ -162,9 +174,6 @@ class TrainingSettings:
         "regions; not in the paper",
         low=0,
         group="loss",
-    )
-    region_tag_sharpness: float = flag(
-        4.0, "its pooling: 0 the mean of the regions, inf their maximum", low=0, group="loss"
     )
     loss_weight: str = flag(
         "none",
@@ -245,6 +254,13 @@ class RegionSettings:
         False,
         "draw which class each region of every image predicts, and write it as data, in the folder "
         "'regions' of the results",
+    )
+    score_from: str | None = flag(
+        None,
+        "logits of an image: of its mean feature, of the cells of the feature map, pooled, or the "
+        "mean of both (default: as in training)",
+        choices=SCORES,
+        group="model",
     )
     superpixel_grid: tuple[int, int] | None = flag(
         None,

@@ -54,7 +54,7 @@ from helper_functions.tasks.classify.summary import summary
 from helper_functions.tasks.classify.targets import MultiHotTargets
 from loss_functions import AsymmetricLoss, LocalNMSLoss, RegionTagLoss
 from models import VoLUNet, create_model
-from models.backbones import published_settings
+from models.backbones import feature_map, published_settings
 from models.inplace_abn import DEFAULT, INPLACE_ABN
 from models.kan import KANLinear, WICClassifier
 
@@ -74,13 +74,15 @@ class Classify(Task):
         masks: Pixel masks to compare the regions' classes with.
         write_regions: Whether region maps are written.
         grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
+        score_from: What logits are made of, see ``VoLUNetConfig``; ``None``: as trained.
         dataset: One of ``DATASETS``.
     """
 
     name: ClassVar[str] = "classify"
     monitor: ClassVar[str] = "mAP"
     columns: ClassVar[tuple[str, ...]] = (
-        *("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity"),
+        *("mAP", "mAP_last", "F_C", "CF1", "F_O"),
+        *("region_purity", "region_accuracy", "region_miou"),
     )
     loss_curves: ClassVar[tuple[str, ...]] = ("loss_per_label",)
     sums_over_images: ClassVar[bool] = True
@@ -98,6 +100,7 @@ class Classify(Task):
         masks: MaskFolder | None = None,
         write_regions: bool = False,
         grid: tuple[int, int] | None = None,
+        score_from: str | None = None,
         dataset: str = "csv",
     ) -> None:
         self.classes = list(classes)
@@ -109,6 +112,7 @@ class Classify(Task):
         self.masks = masks
         self.write_regions = write_regions
         self.grid = grid
+        self.score_from = score_from
         self.dataset = dataset
         # Both transforms are made once, so that what makes no sense is refused early.
         settings = (input.image_size, input.mean, input.std)
@@ -126,7 +130,9 @@ class Classify(Task):
             weight=self._class_weights(),
         )
         self.local_nms = LocalNMSLoss()
-        self.region_tags = RegionTagLoss(self.asl, self.training.region_tag_sharpness)
+        self.region_tags = RegionTagLoss(
+            self.asl, self.training.model.get("region_tag_sharpness", 4.0)
+        )
 
     # From the command line or a checkpoint
 
@@ -197,6 +203,7 @@ class Classify(Task):
             masks=None if flags.mask_dir is None else MaskFolder(flags.mask_dir, classes),
             write_regions=flags.regions,
             grid=flags.superpixel_grid,
+            score_from=flags.score_from,
         )
 
     def info(self) -> dict[str, Any]:
@@ -364,6 +371,10 @@ class Classify(Task):
 
     # Prediction
 
+    def model_changes(self) -> dict[str, Any]:
+        """Return where scores come from, if that is to change."""
+        return {} if self.score_from is None else {"score_from": self.score_from}
+
     def predict(self, model: nn.Module, images: Tensor) -> Predictions:
         """Return the scores of B images, and of their regions where these are wanted.
 
@@ -380,9 +391,9 @@ class Classify(Task):
         if self.masks is not None or self.write_regions:
             predictions, logits = self._score_regions(model, images)
         elif isinstance(model, VoLUNet):
-            features = model.pooled_features(images)
-            logits = model.head(features)
-            predictions = _grid_coverage(model, features)
+            features = feature_map(model.backbone, images)
+            logits = model.score_features(features)
+            predictions = _grid_coverage(model, features.float().mean(dim=(2, 3)))
         else:
             logits = model(images)
         scores = logits.float().sigmoid().cpu().numpy()
@@ -410,8 +421,9 @@ class Classify(Task):
         return predictions, model.average(scores.logits, images)  # type: ignore[operator]
 
     def prediction_settings(self) -> dict[str, Any]:
-        """Return whether regions are predicted too, and on which grid."""
-        return {"regions": self.masks is not None or self.write_regions, "grid": self.grid}
+        """Return whether regions are predicted too, on which grid, and where scores come from."""
+        regions = self.masks is not None or self.write_regions
+        return {"regions": regions, "grid": self.grid, "score from": self.score_from}
 
     def evaluator(self, length: int) -> ClassifyEvaluator:
         """Return an evaluator of ``length`` images."""
