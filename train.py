@@ -43,6 +43,7 @@ def main() -> None:
         # The loop
         stop = StopRequest()
         trainer = run.trainer(model, stop)
+        trainer.dry_run()
         if distributed.rank():  # equal weights, but dropout of its own
             runs.seed_all(settings.train.seed + distributed.rank())
         if checkpoint is not None:
@@ -50,8 +51,7 @@ def main() -> None:
         run.start_folder(lock, resuming=checkpoint is not None)
         stop.listen()
         trainer.fit()
-        if settings.test_split is not None:
-            run.report_test_split(settings.test_split)
+        run.report_test_split()
         print(
             f"Best validation {task.monitor} {trainer.state.best:.2f} in epoch "
             f"{trainer.state.best_epoch}; checkpoints, log and curves in {output}."

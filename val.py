@@ -26,6 +26,7 @@ from helper_functions.results.report.page import write_report
 from helper_functions.results.tables import write_metrics, write_table
 from helper_functions.runtime.device import resolve_amp, resolve_device
 from helper_functions.runtime.files import make_folder
+from helper_functions.runtime.text import printable
 from helper_functions.tasks.base import Results, Task
 from helper_functions.tasks.predictor import Predictor
 
@@ -90,8 +91,8 @@ def main() -> None:
         return
 
     # Predictions, kept in parts until the results are written
-    labeled = flags.csv_path is not None
     allowed = sys.maxsize if flags.skip_bad else 0
+    labeled = flags.csv_path is not None
     samples = task.samples(flags.split, allowed) if labeled else list_images(flags.img_dir)
     description = {
         "checkpoint": checkpoint.digest(),
@@ -107,7 +108,7 @@ def main() -> None:
     with PredictionStore(output, description, flags.batch_size) as store:
         skipped = predict_remaining(store, predictor, samples, skip_bad=flags.skip_bad)
         for failure in skipped:
-            print(f"Left out: {failure}")
+            print(f"Left out: {printable(failure)}")
 
         # Results
         make_folder(output)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import errno
+import io
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
@@ -277,6 +279,9 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     0: done; 2: input or command line are wrong; 130 and 143: stopped by a signal; 1: anything else.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters of a path
+            stream.reconfigure(errors="backslashreplace")
     called = Path(sys.argv[0])
     script = called.parent.name if called.name == "__main__.py" else called.name
     status, message = 1, None
@@ -296,7 +301,9 @@ def run(main: Callable[[], None]) -> NoReturn:
             raise
         message = f"error: {advice}"
     except OSError as error:
-        room = f"; {free_space(Path(error.filename).parent)}" if error.filename else ""
+        full = error.filename and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        room = f"; {free_space(Path(error.filename).parent)}" if full else ""
+        status = WRONG_INPUT if error.errno == errno.ENAMETOOLONG else status
         message = f"error: {error}{room}."
     if message is not None:
         print(f"{script}: {message}", file=sys.stderr)

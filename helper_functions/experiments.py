@@ -10,9 +10,7 @@ time. Flags of ``train.py`` after ``--`` go to every run, before those of the re
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import json
 import signal
 import statistics
@@ -28,9 +26,10 @@ import yaml
 from helper_functions import cli
 from helper_functions.checkpoints.checkpoint import BEST
 from helper_functions.cli import to_arguments
+from helper_functions.results.tables import encode_rows
 from helper_functions.results.training_log import TrainingLog
 from helper_functions.runtime.errors import UserError
-from helper_functions.runtime.files import make_folder, write_text
+from helper_functions.runtime.files import make_folder, write_atomically, write_text
 from helper_functions.runtime.signals import Stopped
 from helper_functions.tasks import DEFAULT_TASK, get_task
 
@@ -181,7 +180,7 @@ def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     header = [*_KEYS, *columns, "paper"]
     lines = [header, ["---"] * len(header)]
     for row in rows:
-        cells = [str(row[key]) for key in _KEYS]
+        cells = [str(row[key]).replace("|", "\\|") for key in _KEYS]
         for column in columns:
             mean, spread = row.get(column), row.get(f"{column}_std")
             cell = "" if mean is None else f"{mean:.2f}"
@@ -200,11 +199,9 @@ def write_tables(runs: Sequence[Run], columns: Sequence[str], folder: Path) -> N
     """Write ``results.csv`` and ``results.md`` from what has been measured so far."""
     rows = list(summarize(runs, columns))
     names = [name for column in columns for name in (column, f"{column}_std")]
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=[*_KEYS, *names], lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_text(folder / "results.csv", text.getvalue())
+    header = [*_KEYS, *names]
+    table = encode_rows([header, *([row.get(name) for name in header] for row in rows)])
+    write_atomically(folder / "results.csv", lambda file: file.write(table))
     write_text(folder / "results.md", _markdown(rows, columns))
 
 

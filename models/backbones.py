@@ -5,12 +5,17 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import re
+import warnings
 from functools import partial
 from typing import Any
 
 import timm
-from timm.models import PretrainedCfg
+import torch
+from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_deprecated_models
 from torch import Tensor, nn
+
+from models.failures import reason
 
 # The names of the original README and the timm models with the same weights and arithmetic.
 ALIASES = {
@@ -21,19 +26,37 @@ ALIASES = {
 }
 
 
+# What the model hub puts before timm's names.
+_HUB_PREFIX = re.compile(r"^(hf[-_]hub:)?timm/")
+
+
+class NoFeatureMapError(ValueError):
+    """A backbone gives something else than a map before pooling."""
+
+
 def timm_name(backbone_name: str) -> str:
-    """Return the timm name behind a backbone name.
+    """Return the timm name behind a backbone name; ``timm/`` and ``hf-hub:timm/`` may precede it.
 
     Raises:
-        ValueError: If timm knows no such model; the message lists the closest names.
+        ValueError: If timm knows no such model, or no such tag of it; the message lists the closest
+            names, or the tags.
     """
-    name = ALIASES.get(backbone_name, backbone_name)
-    if not timm.is_model(name.split(".")[0]):
-        similar = difflib.get_close_matches(name, [*ALIASES, *timm.list_models()], n=5)
+    name = ALIASES.get(backbone_name) or _HUB_PREFIX.sub("", backbone_name)
+    name = get_deprecated_models().get(name) or name
+    architecture, dot, _ = name.partition(".")
+    if not timm.is_model(architecture):
+        last = name.rpartition("/")[2]
+        similar = difflib.get_close_matches(last, [*ALIASES, *timm.list_models()], n=5)
         hint = f" Similar names: {', '.join(similar)}." if similar else ""
         raise ValueError(
             f"There is no backbone named {backbone_name!r}; use one of the README's names or any "
             f"model of timm {timm.__version__}.{hint}"
+        )
+    tagged = list(get_arch_pretrained_cfgs(architecture))
+    if dot and name not in tagged:
+        raise ValueError(
+            f"The backbone {backbone_name!r} has a tag that timm {timm.__version__} does not know; "
+            f"use {architecture} without a tag, or one of {', '.join(tagged)}."
         )
     return name
 
@@ -65,30 +88,44 @@ def create_backbone(
     Raises:
         ValueError: For an unknown name, unreachable weights or settings that the model refuses.
     """
-    name = timm_name(backbone_name)
-    build = partial(timm.create_model, name, pretrained=pretrained, num_classes=0)
-    if image_size is not None and published_settings(backbone_name).fixed_input_size:
-        kwargs.setdefault("img_size", image_size)
+    published = published_settings(backbone_name)
     hub_log = logging.getLogger("huggingface_hub")
     level = hub_log.level
     hub_log.setLevel(logging.CRITICAL)  # its retries would bury the one sentence below
     try:
-        try:
-            backbone: nn.Module = build(global_pool="", **kwargs)
-        except (TypeError, AssertionError):  # some know no other pooling than their own
-            backbone = build(**kwargs)
+        backbone = _build(backbone_name, image_size=image_size, pretrained=pretrained, **kwargs)
     except OSError as error:
         raise ValueError(
             f"The published weights of {backbone_name!r} could not be fetched from the model hub; "
             f"go online once, or download the file elsewhere and pass it with --model-path."
         ) from error
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"timm cannot build the backbone {backbone_name!r}: {reason}") from error
+    except Exception as error:  # settings are wrong in many ways
+        advice = "change --model-kwargs" if kwargs else "choose another backbone"
+        if published.fixed_input_size and image_size is not None:
+            advice += size_hint(backbone_name, image_size, kwargs)
+        raise ValueError(
+            f"timm cannot build the backbone {backbone_name!r}: {reason(error)}; {advice}."
+        ) from error
     finally:
         hub_log.setLevel(level)
     if not hasattr(backbone, "forward_features") or not hasattr(backbone, "num_features"):
         raise ValueError(f"The backbone {backbone_name!r} offers no feature map before pooling.")
+    return backbone
+
+
+def _build(
+    backbone_name: str, *, image_size: int | None, pretrained: bool = False, **kwargs: Any
+) -> nn.Module:
+    """Call ``timm.create_model`` for a backbone; raises whatever timm does."""
+    if image_size is not None and published_settings(backbone_name).fixed_input_size:
+        kwargs.setdefault("img_size", image_size)
+    build = partial(
+        timm.create_model, timm_name(backbone_name), pretrained=pretrained, num_classes=0
+    )
+    try:
+        backbone: nn.Module = build(global_pool="", **kwargs)
+    except (TypeError, AssertionError):  # some know no other pooling than their own
+        backbone = build(**kwargs)
     return backbone
 
 
@@ -99,15 +136,46 @@ def feature_map(backbone: nn.Module, images: Tensor) -> Tensor:
         ValueError: If the backbone gives neither a map nor square tokens.
     """
     features: object = backbone.forward_features(images)  # type: ignore[operator]
-    channels = backbone.num_features
+    channels = int(backbone.num_features)  # type: ignore[arg-type]
     if isinstance(features, Tensor) and features.ndim == 3 and features.shape[2] == channels:
         tokens = features[:, getattr(backbone, "num_prefix_tokens", 0) or 0 :]
         side = math.isqrt(tokens.shape[1])
         if side * side == tokens.shape[1]:
-            return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+            # -1, not the length of the batch, which tracing would take for a constant.
+            return tokens.transpose(1, 2).reshape(-1, channels, side, side)
     if isinstance(features, Tensor) and features.ndim == 4:
         last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"
         return features.permute(0, 3, 1, 2) if last else features
-    raise ValueError(
+    raise NoFeatureMapError(
         f"The backbone {type(backbone).__name__} gives no feature map (B, C, H, W); choose another."
     )
+
+
+def size_hint(backbone_name: str, image_size: int, settings: dict[str, Any]) -> str:
+    """Return which sizes near one that a backbone refuses it takes, as the end of a sentence.
+
+    Args:
+        backbone_name: As for ``create_backbone``.
+        image_size: The size that it refuses.
+        settings: Further arguments of ``create_backbone``.
+    """
+    published = published_settings(backbone_name).input_size[-1]
+    near = {side * (image_size // side + up) for side in (14, 32, 64) for up in (0, 1)}
+    sizes = [
+        str(size)
+        for size in sorted({published, *near} - {0, image_size})
+        if _takes(backbone_name, size, settings)
+    ]
+    return f", or --image-size (such as {', '.join(sizes)})" if sizes else ""
+
+
+def _takes(backbone_name: str, image_size: int, settings: dict[str, Any]) -> bool:
+    """Return whether a backbone maps images of a size, by shapes alone."""
+    try:
+        with warnings.catch_warnings(), torch.device("meta"), torch.no_grad():
+            warnings.simplefilter("ignore")
+            backbone = _build(backbone_name, image_size=image_size, **settings).eval()
+            feature_map(backbone, torch.zeros(1, 3, image_size, image_size))
+    except Exception:  # backbones refuse in many ways
+        return False
+    return True

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import create_backbone, feature_map
+from models.backbones import NoFeatureMapError, create_backbone, feature_map, size_hint
+from models.failures import place, reason
 from models.inplace_abn import DEFAULT, INPLACE_ABN, NORMS, use_inplace_abn
 from models.kan import WICClassifier
 from models.pretrained import load_backbone_weights
@@ -64,6 +65,9 @@ class VoLUNetConfig:
             )
         if self.head not in HEADS:
             raise ValueError(f"Unknown head {self.head!r}; choose {' or '.join(HEADS)}.")
+
+
+_CONFIG = {field.name for field in dataclasses.fields(VoLUNetConfig)}
 
 
 class TrainingOutput(NamedTuple):
@@ -258,11 +262,12 @@ class VoLUNet(nn.Module):
         image = torch.zeros(1, 3, image_size, image_size, device=next(self.parameters()).device)
         try:
             height, width = feature_map(self.backbone, image).shape[2:]
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"The backbone refuses images of {image_size} x {image_size} pixels: {reason}"
-            ) from error
+        except (NoFeatureMapError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # timm's models refuse in many ways
+            if "allocate memory" in str(error):
+                raise
+            raise ValueError(self._refusal(image_size, error)) from error
         finally:
             self.train(was_training)
         config, cells = self.config, self.config.sub_h * self.config.sub_w
@@ -272,6 +277,17 @@ class VoLUNet(nn.Module):
                 f"{config.sub_h} x {config.sub_w} = {cells} cells; lower it to {cells} or less."
             )
         return height, width
+
+    def _refusal(self, image_size: int, error: Exception) -> str:
+        """Return a sentence on why the backbone does not take images of a size, and what to do."""
+        own = {"backbone_name", "num_classes", "norm", "image_size", *_CONFIG}
+        further = {name: value for name, value in self.settings.items() if name not in own}
+        name = self.settings.get("backbone_name", type(self.backbone).__name__)
+        hint = size_hint(name, image_size, further) if self.settings else ""
+        return (
+            f"The backbone {name} refuses images of {image_size} x {image_size} pixels: "
+            f"{reason(error)}{place(error, self.backbone)}; choose another --backbone-name{hint}."
+        )
 
 
 def create_model(
@@ -301,9 +317,8 @@ def create_model(
     """
     if norm not in NORMS:
         raise ValueError(f"Unknown norm {norm!r}; choose {' or '.join(NORMS)}.")
-    fields = {field.name for field in dataclasses.fields(VoLUNetConfig)}
-    config = VoLUNetConfig(**{name: settings[name] for name in settings.keys() & fields})
-    timm_settings = {name: value for name, value in settings.items() if name not in fields}
+    config = VoLUNetConfig(**{name: settings[name] for name in settings.keys() & _CONFIG})
+    timm_settings = {name: value for name, value in settings.items() if name not in _CONFIG}
     backbone = create_backbone(
         backbone_name, pretrained=pretrained, image_size=image_size, **timm_settings
     )

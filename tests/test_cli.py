@@ -357,7 +357,13 @@ def test_a_cache_changes_neither_training_nor_validation(
         (("--seed", "9" * 25), "must be from 0 to"),
         (("--model-kwargs", "num_classes=5"), "'num_classes' is a setting of its own"),
         (("--device", "meta"), "'meta' cannot train"),
-        (("--image-size", "32", "--batch-size", "1"), "batch norm cannot work"),
+        (
+            ("--image-size", "32", "--batch-size", "1"),
+            "A training step of resnet10t on 1 image of 32 x 32 pixels is impossible: Expected more"
+            " than 1 value per channel",
+        ),
+        (("--backbone-name", "resnet18.no_such"), "use resnet18 without a tag, or one of resnet18"),
+        (("--backbone-name", "halonet26t"), "--image-size (such as 256)"),
         (("--cache-dir", "train.py"), "folder train.py cannot be created"),
         (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
     ],
@@ -379,7 +385,7 @@ def test_training_refuses_a_csv_without_validation_rows(
         *("train.py", "--img_dir", tiny_set / "images", "--csv_path", table, *SMALL),
         *("--output-path", tmp_path / "out"),
     )
-    assert_refused(done, "has no image in the split 'val'", tmp_path / "out")
+    assert_refused(done, "No usable row belongs to the split val", tmp_path / "out")
 
 
 def test_required_flags_are_asked_for(run_here: Script) -> None:

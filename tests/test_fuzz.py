@@ -21,7 +21,8 @@ from PIL import Image
 
 from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.data.images import ImageError, read_image
-from helper_functions.data.splits import parse_labels, read_split_table
+from helper_functions.data.label_cells import parse_labels
+from helper_functions.data.splits import read_split_table
 from helper_functions.parsers import parse_train
 from helper_functions.runtime.errors import UserError
 

@@ -15,12 +15,18 @@ from tqdm import tqdm
 from helper_functions import cli
 from helper_functions.check_data.chart import draw_classes
 from helper_functions.check_data.findings import Findings
-from helper_functions.check_data.images import check_contents, check_files, decode_all
+from helper_functions.check_data.images import (
+    check_contents,
+    check_files,
+    check_folder,
+    decode_all,
+)
 from helper_functions.check_data.labels import ClassCounts
 from helper_functions.check_data.report import make_report, to_text
-from helper_functions.check_data.rows import check_rows, check_spelling, check_splits, read_rows
+from helper_functions.check_data.rows import check_spelling, check_table, read_rows
 from helper_functions.data.bands import ImageFormat
 from helper_functions.data.flags import InputSettings, make_image_format
+from helper_functions.data.folders import locate
 from helper_functions.data.images import DEFAULT
 from helper_functions.data.splits import Sample
 from helper_functions.runtime.errors import UserError
@@ -38,7 +44,7 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m helper_functions.check_data", description=DESCRIPTION)
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
-    cli.add_flags(parser, "options", InputSettings, ("bands", "value_range"))
+    cli.add_flags(parser, "options", InputSettings, ("bands", "value_range", "max_megapixels"))
     parser.add_argument(
         "--classes",
         type=Path,
@@ -85,20 +91,20 @@ def check(
     findings = Findings(limit)
     samples = read_rows(csv_path, findings)
     counts = ClassCounts(samples)
-    check_rows(samples, findings)
-    check_splits(counts, findings)
+    check_table(samples, counts, findings)
     check_spelling(counts, classes, findings)
 
     # The images, each decoded once
     images = {}
     if img_dir.is_dir():
         names = list(dict.fromkeys(sample.filename for sample in samples))
-        paths = [img_dir / name for name in names]
+        paths = [locate(img_dir, name) for name in names]
         decoded = decode_all(paths, min(workers, len(names)), image_format)
         progress = tqdm(decoded, desc="decoding", total=len(names), disable=None, leave=False)
         images = dict(zip(names, progress, strict=True))
-        check_files(samples, images, img_dir, findings)
+        check_files(samples, images, findings)
         check_contents(samples, images, findings)
+        check_folder(img_dir, set(paths), findings)
     else:
         sentence = f"The image folder {img_dir} does not exist; check --img_dir."
         findings.fault("no-image-folder", sentence)
@@ -117,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.classes,
         limit=args.limit,
         workers=args.workers,
-        image_format=make_image_format(args.bands, args.value_range),
+        image_format=make_image_format(args.bands, args.value_range, args.max_megapixels),
     )
     print(
         f"{args.csv_path}: {len(samples):,} usable rows, {len(report['classes']):,} classes; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from helper_functions.check_data.labels import ClassCounts
 from helper_functions.data.splits import Sample
-from helper_functions.results.style import INK, PALETTE, write_png
+from helper_functions.results.style import INK, PALETTE, fold, write_png
 
 _BARS = 100  # classes with bars; of more, the most frequent and the rarest halves of it
 _PAIRED = 40  # most frequent classes in the matrix
@@ -32,9 +31,8 @@ def cooccurrence(samples: Sequence[Sample], names: Sequence[str]) -> npt.NDArray
 
 
 def _label(set_ticks: Any, names: Sequence[str], **style: Any) -> None:
-    """Name the ticks of an axis; a dollar sign is just that."""
-    cut = [name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…" for name in names]
-    set_ticks(range(len(names)), cut, fontsize=7, parse_math=False, **style)
+    """Name the ticks of an axis."""
+    set_ticks(range(len(names)), [fold(name, _LETTERS) for name in names], fontsize=7, **style)
 
 
 def _draw_bars(axes: Any, counts: ClassCounts) -> None:
@@ -79,7 +77,4 @@ def draw_classes(path: Path, samples: Sequence[Sample]) -> None:
     bars, matrix = figure.subplots(1, 2)
     _draw_bars(bars, counts)
     _draw_matrix(matrix, paired, cooccurrence(samples, paired))
-    with warnings.catch_warnings():
-        # A class name in letters that the font lacks shows boxes.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        write_png(figure, path)
+    write_png(figure, path)

@@ -8,10 +8,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,10 @@ from PIL import Image
 
 from helper_functions.check_data.findings import Findings
 from helper_functions.data.bands import ImageFormat
-from helper_functions.data.images import DEFAULT, ImageError, read_image
+from helper_functions.data.folders import find_images
+from helper_functions.data.images import DEFAULT, ImageError, read_image, without_limit
 from helper_functions.data.splits import TWO_SPLITS, Sample
+from helper_functions.runtime.lookalikes import contrast
 
 _BATCH = 4096  # files handed to the processes together
 
@@ -50,7 +52,7 @@ def decode(path: Path, image_format: ImageFormat = DEFAULT) -> DecodedImage:
 def _format(path: Path) -> str:
     """Format and mode by the header; the extension where Pillow alone cannot tell."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_limit():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 return f"{image.format} {image.mode}"
@@ -102,36 +104,27 @@ def _exit_with_parent() -> None:
 
 
 def check_files(
-    samples: Sequence[Sample], images: Mapping[str, DecodedImage], img_dir: Path, findings: Findings
+    samples: Sequence[Sample], images: Mapping[str, DecodedImage], findings: Findings
 ) -> None:
     """Find unreadable files; in the split test, which training does not open, they are notes."""
     for sample in samples:
         problem = images[sample.filename].problem
         if problem is None:
             continue
-        path = img_dir / sample.filename
-        hint = "" if os.path.lexists(path) else _similar(path)
-        sentence = f"Line {sample.line}: {sample.filename!r} cannot be read: {problem}{hint}."
+        sentence = f"Line {sample.line}: {sample.filename!r} cannot be read: {problem}."
         if sample.split == "test":
             findings.note("unreadable-test-image", sentence)
         else:
             findings.fault("unreadable-image", sentence)
 
 
-@lru_cache(maxsize=64)
-def _names_by_stem(folder: Path) -> dict[str, str]:
-    try:
-        names = sorted(folder.iterdir())
-    except OSError:
-        return {}
-    return {name.stem.casefold(): name.name for name in names}
-
-
-def _similar(path: Path) -> str:
-    """A file of the same folder that has the same name but for case and extension."""
-    names = _names_by_stem(path.parent)
-    similar = names.get(path.name.casefold()) or names.get(path.stem.casefold())
-    return f", but the folder has {similar!r}" if similar else ""
+def check_folder(img_dir: Path, named: Collection[Path], findings: Findings) -> None:
+    """Note files of the folder that cannot be used and that no row names."""
+    found = find_images(img_dir)
+    unread = [path for path in found.unread if path not in named]
+    dangling = [path for path in found.dangling if path not in named]
+    for note in found._replace(unread=unread, dangling=dangling).notes():
+        findings.note("left-out-files", note)
 
 
 def check_contents(
@@ -144,9 +137,10 @@ def check_contents(
         earlier = first_seen.setdefault(digest, sample)
         if not digest or earlier.filename == sample.filename:
             continue
+        name, other = contrast(sample.filename, earlier.filename)
         same = (
-            f"Line {sample.line}: {sample.filename!r} has the same pixels as the image of line "
-            f"{earlier.line}, {earlier.filename!r}"
+            f"Line {sample.line}: {name} has the same pixels as the image of line "
+            f"{earlier.line}, {other}"
         )
         if earlier.split != sample.split:
             two = f"but the splits are {sample.split} and {earlier.split}"

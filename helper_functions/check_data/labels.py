@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from helper_functions.check_data.spelling import Suspect, suspects
-from helper_functions.data.splits import SPLITS, Sample, SplitTable
-
-_NAMED = 5  # names in the line that train.py prints
+from helper_functions.check_data.spelling import Suspect
+from helper_functions.data.splits import SPLITS, Sample
+from helper_functions.runtime.lookalikes import contrast
 
 
 class ClassCounts:
@@ -18,14 +17,20 @@ class ClassCounts:
         names: All class names, sorted.
         by_split: Images of each class, by split; ``total``: over all splits.
         images: Images of each split.
+        labeled: Those of them with a label.
+        several: Images with two labels or more.
     """
 
     def __init__(self, samples: Iterable[Sample]) -> None:
         self.by_split: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.images: Counter[str] = Counter()
+        self.labeled: Counter[str] = Counter()
+        self.several = 0
         for sample in samples:
             self.by_split[sample.split].update(sample.labels)
             self.images[sample.split] += 1
+            self.labeled[sample.split] += bool(sample.labels)
+            self.several += len(sample.labels) > 1
         total = sum(self.by_split.values(), Counter[str]())
         self.names = sorted(total)
         self.total = {name: total[name] for name in self.names}
@@ -48,25 +53,5 @@ def describe_count(count: int) -> str:
 def describe_suspect(suspect: Suspect) -> str:
     """Return a suspect in words."""
     images, nearest_images = map(describe_count, (suspect.images, suspect.nearest_images))
-    misspelling = f"may be a misspelling of {suspect.nearest!r} ({nearest_images})"
-    return f"{suspect.name!r} ({images}) {misspelling}"
-
-
-def _first_of(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-def label_notes(table: SplitTable) -> str:
-    """Return one line on what weakens a run on a table without stopping it; empty if nothing."""
-    counts = ClassCounts(table.samples)
-    notes = []
-    if absent := counts.without("train"):
-        notes.append(f"no training image shows {_first_of(absent)}")
-    if absent := counts.without("val"):
-        notes.append(f"no validation image shows {_first_of(absent)} (counted as AP 0)")
-    if doubtful := suspects(counts.total):
-        notes.append(_first_of([describe_suspect(suspect) for suspect in doubtful]))
-    if not notes:
-        return ""
-    return f"Note: {'; '.join(notes)}. More by: python -m helper_functions.check_data"
+    name, nearest = contrast(suspect.name, suspect.nearest)
+    return f"{name} ({images}) may be a misspelling of {nearest} ({nearest_images})"

@@ -10,8 +10,10 @@ from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.images import DecodedImage
 from helper_functions.check_data.labels import ClassCounts
 from helper_functions.data.splits import SPLITS, Sample
+from helper_functions.runtime.text import printable, shorten
 
 _CLASSES = 10  # at each end of the table of classes before its middle is left out
+_WIDEST = 60  # letters of a name
 _SIZES = 5  # most frequent sizes that are named
 
 
@@ -58,7 +60,11 @@ def to_text(report: Mapping[str, Any]) -> str:
     if report["sizes"]:
         parts.append(_image_lines(report["sizes"], report["formats"]))
     if report["classes"]:
-        classes = [[c["name"], *(f"{c[split]:,}" for split in SPLITS)] for c in report["classes"]]
+        names = (shorten(printable(c["name"]), _WIDEST) for c in report["classes"])
+        classes = [
+            [name, *(f"{c[split]:,}" for split in SPLITS)]
+            for name, c in zip(names, report["classes"], strict=True)
+        ]
         if len(classes) > 2 * _CLASSES:
             hidden = f"... {len(classes) - 2 * _CLASSES:,} more classes ..."
             classes[_CLASSES:-_CLASSES] = [[hidden, *[""] * len(SPLITS)]]
@@ -67,13 +73,18 @@ def to_text(report: Mapping[str, Any]) -> str:
         lines = [title]
         for finding in findings:
             lines.append(f"  {finding['kind'].replace('-', ' ')}: {finding['count']:,}")
-            lines += [f"    {example}" for example in finding["examples"]]
+            lines += [f"    {printable(example)}" for example in finding["examples"]]
             if hidden := finding["count"] - len(finding["examples"]):
                 lines.append(f"    ... {hidden:,} more ...")
         if findings:
             parts.append(lines)
-    poor = "Training would fail, or its metrics mean little."
-    parts.append(["Ready to train." if report["usable"] else poor])
+    if not report["usable"]:
+        verdict = "Training would fail, or its metrics mean little."
+    elif report["notes"]:
+        verdict = "Training can start; read the notes first."
+    else:
+        verdict = "Ready to train."
+    parts.append([verdict])
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 

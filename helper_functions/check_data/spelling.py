@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
+
+from helper_functions.runtime.lookalikes import find_look_alike, skeleton
 
 RARE = 3  # images of a name that may be a misspelling
 TIMES = 4  # how many times as many images the other name must have
@@ -34,7 +35,7 @@ def plain(name: str) -> str:
     >>> plain("Hêtre (1)")
     'hetre1'
     """
-    letters = unicodedata.normalize("NFKD", name).casefold()
+    letters = skeleton(name).casefold()
     return "".join(letter for letter in letters if letter.isalnum()) or name
 
 
@@ -51,7 +52,8 @@ class Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._groups: defaultdict[object, dict[str, str]] = defaultdict(dict)
-        for name in names:
+        self._names = list(names)
+        for name in self._names:
             self._group(name)[plain(name)] = name
 
     def _group(self, name: str) -> dict[str, str]:
@@ -64,6 +66,8 @@ class Names:
         'Abies'
         """
         wanted = plain(name)
+        if wanted in self._group(name) and (alike := find_look_alike(name, self._names)):
+            return alike
         if len(wanted) < SHORTEST or wanted.isdigit():
             return None
         group = self._group(name)

@@ -14,7 +14,6 @@ Content of a file, whatever the task:
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import random
 import sys
@@ -30,7 +29,7 @@ from torch import nn
 import models
 from helper_functions.checkpoints.hub_folder import CONFIG, WEIGHTS, read_hub_folder
 from helper_functions.runtime.errors import UserError
-from helper_functions.runtime.files import write_atomically
+from helper_functions.runtime.files import temporary_path, write_atomically
 from models.legacy import convert_released_checkpoint, is_released_checkpoint
 from models.pretrained import read_state_dict
 
@@ -138,7 +137,7 @@ def keep_previous(path: Path, previous: Path) -> None:
     """
     if not path.is_file():
         return
-    link = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    link = temporary_path(previous)
     try:
         link.unlink(missing_ok=True)
         link.hardlink_to(path)

@@ -26,7 +26,7 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_atomically
 
 # Part of every key: to be raised when `read_image` reads any image differently, or entries change.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Height and width of the entry and of its source. At the end: a file that lost its end lacks it.
 _TRAILER = struct.Struct("<4I")
 # Left free on the disk, as checkpoints have to fit: this much, or this share of it if that is less.

@@ -236,7 +236,8 @@ def check_images(
     if img_dir is not None and not img_dir.is_dir():
         raise UserError(f"The image folder {img_dir} does not exist; check --img_dir.")
     checked = tqdm(samples.paths, desc="checking images", disable=None, leave=False)
-    problems = {i: problem for i, problem in enumerate(map(image_problem, checked)) if problem}
+    found = (image_problem(path, image_format) for path in checked)
+    problems = {i: problem for i, problem in enumerate(found) if problem}
     if len(problems) > unreadable_allowed:
         first, problem = next(iter(problems.items()))
         line = "" if lines is None else f", in line {lines[first]}"

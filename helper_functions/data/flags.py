@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from helper_functions.cli import add_flags, flag, from_flags
-from helper_functions.data.bands import PAPER, ImageFormat, parse_bands
+from helper_functions.data.bands import MAX_PIXELS, PAPER, ImageFormat, parse_bands
 from helper_functions.runtime.errors import UserError
 
 
@@ -48,6 +48,13 @@ class InputSettings:
         nargs=2,
         metavar=("LOW", "HIGH"),
     )
+    max_megapixels: float | None = flag(
+        None,
+        "refuse larger images, which may be decompression bombs; a file of more than four bands "
+        f"counts by its bands (default: {MAX_PIXELS / 1e6:.1f})",
+        low=0.001,
+        metavar="N",
+    )
 
     @classmethod
     def from_flags(cls, flags: argparse.Namespace, info: dict[str, Any] | None = None) -> Self:
@@ -59,11 +66,13 @@ class InputSettings:
     @property
     def image_format(self) -> ImageFormat:
         """How raw values become red, green and blue."""
-        return make_image_format(self.bands, self.value_range)
+        return make_image_format(self.bands, self.value_range, self.max_megapixels)
 
     def info(self) -> dict[str, Any]:
-        """Return the settings as plain data."""
-        return asdict(self)
+        """Return the settings as plain data, but the limit of size, which decides no pixel."""
+        settings = asdict(self)
+        del settings["max_megapixels"]
+        return settings
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,12 @@ class LoaderSettings:
     batch_size: int = flag(16, "images a batch", low=1, names=("-b",))
 
 
-def make_image_format(bands: list[str] | None, value_range: Sequence[float] | None) -> ImageFormat:
-    """Return what --bands and --value-range ask for.
+def make_image_format(
+    bands: list[str] | None,
+    value_range: Sequence[float] | None,
+    max_megapixels: float | None = None,
+) -> ImageFormat:
+    """Return what --bands, --value-range and --max-megapixels ask for.
 
     Raises:
         UserError: If they make no sense.
@@ -87,15 +100,16 @@ def make_image_format(bands: list[str] | None, value_range: Sequence[float] | No
         numbers = parse_bands(bands)
     except ValueError as error:
         raise UserError(str(error)) from error
+    max_pixels = None if max_megapixels is None else round(max_megapixels * 1e6)
     if value_range is None:
-        return ImageFormat(numbers)
+        return ImageFormat(numbers, max_pixels=max_pixels)
     low, high = value_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UserError(
             f"--value-range is {low:g} to {high:g}; give the value of black, then the higher one "
             f"of white."
         )
-    return ImageFormat(numbers, (low, high))
+    return ImageFormat(numbers, (low, high), max_pixels)
 
 
 def add_data_flags(parser: argparse.ArgumentParser, script: str) -> None:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from helper_functions.data.bands import FormatError, ImageFormat, choose_bands, to_eight_bits
-from helper_functions.data.tiff import is_faithful, is_tiff, open_page, read_tiff
-from helper_functions.runtime.errors import UserError
-
-IMAGE_EXTENSIONS = frozenset(
-    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
-    + (".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+from helper_functions.data.bands import (
+    FormatError,
+    ImageFormat,
+    check_size,
+    check_type,
+    choose_bands,
+    to_eight_bits,
 )
+from helper_functions.data.codecs import RawFile, find_raw
+from helper_functions.data.folders import missing_hint
+from helper_functions.data.tiff import is_faithful, is_tiff, read_tiff
 
 # What Pillow may tell of a PNG whose pixels are shown as they are; not among it: transparency,
 # animation, and EXIF or text, where an orientation may be.
@@ -44,6 +50,19 @@ class ImageError(Exception):
 
 
 DEFAULT = ImageFormat()
+ORIENTATION = ExifTags.Base.Orientation
+
+
+@dataclass
+class _Lifted:
+    """How many threads read images, and Pillow's limit until they are done."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    readers: int = 0
+    limit: int | None = None
+
+
+_LIFTED = _Lifted()
 
 
 def read_image(path: Path, image_format: ImageFormat = DEFAULT) -> Image.Image:
@@ -51,83 +70,114 @@ def read_image(path: Path, image_format: ImageFormat = DEFAULT) -> Image.Image:
 
     Of an animation the first frame is read. Transparency is dropped without blending: the color
     under transparent pixels is kept, as by the released code. Values of more than 8 bits are scaled
-    by `bands.to_eight_bits`; of color PNGs with 16 bits the upper 8 are taken.
+    by `bands.to_eight_bits`; of color PNGs with 16 bits the upper 8 are taken, unless a range of
+    values is given.
 
     Raises:
-        ImageError: The file is missing, a directory, empty, truncated, not an image or so large
-            that Pillow suspects a decompression bomb; or it lacks a band that is asked for, or its
-            values do not tell what is black and white.
+        ImageError: The file is missing, a directory, empty, truncated, not an image or larger than
+            the format allows; or it lacks a band that is asked for, or its values do not tell what
+            is black and white.
     """
+    image = _attempt(path, image_format, header_only=False)
+    assert image is not None
+    return image
+
+
+def image_problem(path: Path, image_format: ImageFormat = DEFAULT) -> ImageError | None:
+    """Return what keeps a file from being read, as far as its header tells; decode nothing."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(path, image_format)
+        _attempt(path, image_format, header_only=True)
+    except ImageError as error:
+        return error
+    return None
+
+
+def _attempt(path: Path, image_format: ImageFormat, *, header_only: bool) -> Image.Image | None:
+    """Read a file, whose errors become ``ImageError``; ``None`` if only its header is to be."""
+    try:
+        with warnings.catch_warnings(), without_limit(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # on odd metadata, which decides nothing
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ImageError(path, "it is empty (0 bytes)")
+            return _read(file, image_format, header_only=header_only)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # On a damaged file Pillow's decoders raise whatever they run into.
         raise ImageError(path, _reason(error)) from error
 
 
-def image_problem(path: Path) -> ImageError | None:
-    """Return what keeps a file from being read, as far as its header tells; decode nothing."""
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            try:
-                with Image.open(file):
-                    return None
-            except UnidentifiedImageError:
-                if not is_tiff(file):
-                    raise
-                with open_page(file):
-                    return None
-    except Exception as error:
-        return ImageError(path, _reason(error))
-
-
-def find_images(folder: Path) -> list[Path]:
-    """List the image files under a folder by extension, sorted; skip hidden files and folders.
-
-    Raises:
-        UserError: If `folder` is not a folder or holds no image.
-    """
-    if not folder.is_dir():
-        raise UserError(f"The image folder {folder} is not an existing folder: check the path.")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    if not paths:
-        raise UserError(
-            f"The folder {folder} holds no image: put in files that end in "
-            f"{', '.join(sorted(IMAGE_EXTENSIONS))}."
-        )
-    return paths
-
-
-def _decode(path: Path, image_format: ImageFormat) -> Image.Image:
+def _read(file: IO[bytes], image_format: ImageFormat, *, header_only: bool) -> Image.Image | None:
     """Open, decode, turn upright and convert; errors are those of the decoders and the system."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise ImageError(path, "it is empty (0 bytes)")
-        try:
-            with Image.open(file) as image:
-                rgb = _decode_plain_png(image, file)
-                if rgb is None and is_faithful(image, image_format):
-                    rgb = _decode_by_pillow(image, image_format)
-                if rgb is not None and image_format.numbers is not None:
-                    return Image.fromarray(choose_bands(np.asarray(rgb), image_format))
-                if rgb is not None:
-                    return rgb
-        except UnidentifiedImageError:
-            if not is_tiff(file):
-                raise
-        raw = read_tiff(file, image_format)
-        _turn_upright(raw)
-        return raw
+    try:
+        opened = Image.open(file)
+    except UnidentifiedImageError:
+        if is_tiff(file):
+            return read_tiff(file, image_format, header_only=header_only)
+        if (raw := find_raw(None, file, image_format)) is None:
+            raise
+        return _read_raw(raw, None, image_format, header_only=header_only)
+    with opened as image:
+        # Which decoder
+        if not is_faithful(image, image_format):
+            return read_tiff(file, image_format, header_only=header_only)
+        check_size(*image.size, len(image.getbands()), image_format)
+        if raw := find_raw(image, file, image_format):
+            return _read_raw(raw, image, image_format, header_only=header_only)
+        if image.mode == "I" and image.format != "PPM":
+            check_type(np.dtype(np.int32), 32, image_format)
+        if image_format.numbers is not None:  # Of the three that it is converted to.
+            choose_bands(np.empty((0, 0, 3), np.uint8), image_format)
+        if header_only:
+            return None
+
+        # The pixels
+        rgb = _decode_plain_png(image, file)
+        if rgb is None:
+            try:
+                rgb = _decode_by_pillow(image, image_format)
+            except OSError:
+                if image.format != "JPEG" or (raw := find_raw(None, file, image_format)) is None:
+                    raise
+                return _read_raw(raw, image, image_format, header_only=False)
+        if image_format.numbers is not None:
+            return Image.fromarray(choose_bands(np.asarray(rgb), image_format))
+        return rgb
+
+
+@contextlib.contextmanager
+def without_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which all threads share: here sizes have one of their own."""
+    with _LIFTED.lock:
+        if not _LIFTED.readers:
+            _LIFTED.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _LIFTED.readers += 1
+    try:
+        yield
+    finally:
+        with _LIFTED.lock:
+            _LIFTED.readers -= 1
+            if not _LIFTED.readers:
+                Image.MAX_IMAGE_PIXELS = _LIFTED.limit
+
+
+def _read_raw(
+    raw: RawFile, opened: Image.Image | None, image_format: ImageFormat, *, header_only: bool
+) -> Image.Image | None:
+    """Decode a file from its raw values; its orientation is known to Pillow, if that opened it."""
+    raw.check(image_format)
+    choose_bands(np.empty((0, 0, max(3, raw.bands)), np.uint8), image_format)
+    if header_only:
+        return None
+    bands = choose_bands(raw.decode(), image_format)
+    image = Image.fromarray(to_eight_bits(bands, image_format.value_range, raw.bits))
+    with contextlib.suppress(SyntaxError, struct.error):
+        exif = image.getexif()
+        if opened is not None:
+            exif[ORIENTATION] = opened.getexif().get(ORIENTATION, 1)
+        else:
+            exif.load(raw.exif)
+    _turn_upright(image)
+    return image
 
 
 def _decode_plain_png(image: Image.Image, file: IO[bytes]) -> Image.Image | None:
@@ -163,7 +213,12 @@ def _decode_by_pillow(image: Image.Image, image_format: ImageFormat) -> Image.Im
     _turn_upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         # More than 8 bits, which Pillow's own convert would clip at 255.
-        image = Image.fromarray(to_eight_bits(np.asarray(image), image_format.value_range))
+        values = np.asarray(image)
+        if image.format == "PPM" and image.mode == "I":  # which Pillow has scaled to 16 bits
+            values = values.astype(np.uint16)
+        image = Image.fromarray(to_eight_bits(values, image_format.value_range))
+    if image.mode == "La":  # gray multiplied by transparency, which has no way to RGB
+        image = image.convert("LA")
     return image.convert("RGB")
 
 
@@ -177,19 +232,17 @@ def _reason(error: Exception) -> str:
     """Return in a clause why a file could not be read."""
     match error:
         case FileNotFoundError():
-            return "there is no such file"
+            hint = missing_hint(Path(error.filename)) if error.filename else ""
+            return f"there is no such file{hint}"
         case IsADirectoryError():
             return "it is a directory"
         case UnidentifiedImageError():
             return "it is not in an image format that Pillow knows"
-        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
-            return (
-                "it has more pixels than Pillow holds safe against decompression bombs "
-                f"({Image.MAX_IMAGE_PIXELS})"
-            )
         case FormatError():
             return str(error)
         case OSError(errno=int()):
             return f"the system refuses it ({error.strerror})"
     detail = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    if detail.startswith("decoder error -"):  # a number that tells nothing
+        detail = "its data are damaged, or of a kind that Pillow does not know"
     return f"Pillow cannot decode it ({detail})"

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from helper_functions.data.bands import ImageFormat
-from helper_functions.data.images import DEFAULT, ImageError, read_image
+from helper_functions.data.bands import FormatError, ImageFormat, check_size
+from helper_functions.data.folders import locate
+from helper_functions.data.images import DEFAULT, ImageError, read_image, without_limit
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 NAMES_FILE = "classes.json"
 
@@ -42,18 +44,30 @@ def _mask_names(path: Path) -> list[str]:
 class MaskFolder:
     """The masks of a set of images, read as the K classes of a model.
 
+    They may be as large as ``image_format`` allows images to be.
+
     Raises:
         UserError: If the folder or its names are missing, or no name is a class of the model.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, classes: Sequence[str], image_format: ImageFormat = DEFAULT
+    ) -> None:
         if not folder.is_dir():
             raise UserError(f"The mask folder {folder} does not exist; check --mask-dir.")
         self.folder = folder
+        self.image_format = image_format
         self.names = _mask_names(folder / NAMES_FILE)
         index_of = {name: index for index, name in enumerate(classes)}
         indices = [index_of.get(name, len(classes)) for name in self.names]
         self.class_of_value = np.array(indices, np.intp)
+        for name in self.names:
+            if name not in index_of and (alike := find_look_alike(name, classes)):
+                shown, known = contrast(name, alike)
+                raise UserError(
+                    f"{folder / NAMES_FILE} names {shown}, which looks like the model's class "
+                    f"{known} and is another text; spell it as in the split CSV."
+                )
         if not set(self.names) & set(classes):
             raise UserError(
                 f"None of the {len(self.names)} names in {folder / NAMES_FILE} is a class of the "
@@ -62,7 +76,7 @@ class MaskFolder:
 
     def path(self, filename: str) -> Path:
         """Return the mask file of an image; both names are relative to their folders."""
-        return self.folder / PurePath(filename).with_suffix(".png")
+        return locate(self.folder, str(PurePath(filename).with_suffix(".png")))
 
     def read(self, filename: str) -> IndexArray:
         """Read the classes of an image's pixels, (H, W): 0..K-1, or K for no class of the model.
@@ -76,8 +90,11 @@ class MaskFolder:
             raise UserError(f"{missing}; add it, or leave out --mask-dir.")
         try:
             # No other format: lossy ones change the values.
-            with Image.open(path, formats=["PNG"]) as image:
+            with without_limit(), Image.open(path, formats=["PNG"]) as image:
+                check_size(*image.size, 1, self.image_format)
                 mode, values = image.mode, np.asarray(image)
+        except FormatError as error:
+            raise UserError(f"The mask {path} cannot be read: {error}.") from error
         except Exception as error:  # On a damaged file Pillow raises whatever it runs into.
             reason = f"cannot be read as a PNG ({error}); save it again"
             raise UserError(f"The mask {path} {reason}.") from error

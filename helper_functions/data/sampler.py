@@ -43,10 +43,30 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         order = self._order()
-        return iter([(self.epoch, *order[position]) for position in self._positions()])
+        return iter([(self.epoch, *order[position]) for position in self._positions(self.start)])
 
     def __len__(self) -> int:
-        return len(self._positions())
+        return len(self._positions(self.start))
+
+    def batch_sizes(self) -> list[int]:
+        """Return how many images the largest and the smallest batch of an epoch hold here."""
+        count, full = len(self._positions(0)), self.batch_size // self.processes
+        return sorted({min(count, full), count % full or min(count, full)} - {0}, reverse=True)
+
+    def sizes_without_single_images(self) -> list[int]:
+        """Return the sizes of batches nearest to this one's that leave no process one image."""
+        found = []
+        for step in (-self.processes, self.processes):
+            size = self.batch_size + step
+            while 2 * self.processes <= size <= max(self.length, self.batch_size):
+                rest = self.length % size
+                if (
+                    rest < self.processes and (self.shuffle or not rest)
+                ) or rest >= 2 * self.processes:
+                    found.append(size)
+                    break
+                size += step
+        return found
 
     def _order(self) -> list[tuple[int, ...]]:
         """Return the keys of the epoch for all processes, without the epoch."""
@@ -58,13 +78,13 @@ class EpochSampler(Sampler[Key]):
                 return systematic_sample(order, self.weights, rng)
         return [(index,) for index in order]
 
-    def _positions(self) -> list[int]:
-        """Return the positions in the order of the epoch that this process reads."""
+    def _positions(self, start: int) -> list[int]:
+        """Return the positions in the order of the epoch, from one on, that this process reads."""
         last = self.length % self.batch_size
         end = self.length - (last if self.shuffle and last < self.processes else 0)
         return [
             position
-            for position in range(self.start, end)
+            for position in range(start, end)
             if position % self.batch_size % self.processes == self.rank
         ]
 

@@ -6,24 +6,29 @@ for the original code are read alike, in the same class order.
 
 from __future__ import annotations
 
-import ast
 import difflib
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
+from helper_functions.data.folders import canonical_name, leaves_folder
+from helper_functions.data.label_cells import (
+    MISSING,
+    LabelCell,
+    count_bits,
+    means_no_class,
+    read_cell,
+)
 from helper_functions.data.tables import missing_column, read_rows
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast
 
 SPLITS = ("train", "val", "test")
 ALL = "all"  # asks for every row, as in the original code
 COLUMNS = ("filename", "label", "split")
 MAX_BYTES = 2_000_000_000
 TWO_SPLITS = "image-in-two-splits"
-
-_WRAPPING = re.compile(r"""^[\s\[\]()'"]+|[\s\[\]()'"]+$""")  # what surrounds a name
 
 
 @dataclass(frozen=True)
@@ -69,27 +74,12 @@ class SplitTable:
         return samples
 
 
-def parse_labels(cell: str) -> tuple[str, ...]:
-    """Return the class names of a label cell.
-
-    A Python-style list of strings is read as such, so names may hold commas. Anything else is cut
-    at commas and freed of brackets, quotes and outer blanks, as the original code does: ``[1.0,
-    9.0]``, ``[oak, ash]`` and a bare name all work. ``[]`` means no class. Repeats count once.
-    """
-    try:
-        value = ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    if isinstance(value, (list, tuple, set)) and all(isinstance(name, str) for name in value):
-        names = [name.strip() for name in value]
-    else:
-        names = [_WRAPPING.sub("", part) for part in cell.split(",")]
-    return tuple(dict.fromkeys(name for name in names if name))
-
-
 def _column_indices(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[int]:
     """Return where the columns are; by name, or by position as in the original code."""
     names = [name.strip().lower() for name in header]
+    for column in columns:
+        if (count := names.count(column)) > 1:
+            raise UserError(f"{path} has {count} columns {column!r}; it should have one.")
     if all(column in names for column in columns):
         return [names.index(column) for column in columns]
     if len(names) >= len(COLUMNS) and names[1] == "label":
@@ -98,27 +88,36 @@ def _column_indices(path: Path, header: Sequence[str], columns: Sequence[str]) -
     raise UserError(f"{missing_column(path, header, missing)} It must hold {','.join(columns)}.")
 
 
-def _row_problems(where: str, sample: Sample, label_cell: str | None) -> Iterator[Problem]:
+def _label_problem(where: str, filename: str, text: str, cell: LabelCell) -> Problem | None:
+    """Return what is wrong with a label cell, whatever the other rows hold."""
+    shown = " ".join(text.split())  # NumPy breaks the lines of its lists
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    nothing = "name its classes, or write [] for none"
+    if text and text in MISSING:
+        fault = f"{filename!r} has no label, only {text}"
+        named = f"a class of that name is written [{text!r}]"
+        return Problem("no-label", f"{where}: {fault}; {nothing} ({named}).")
+    if cell.fault:
+        advice = "write them like ['crab', 'sea star']"
+        return Problem("unclear-labels", f"{where}: the labels {shown} {cell.fault}; {advice}.")
+    if not cell.names and not means_no_class(text):
+        return Problem("no-label", f"{where}: {filename!r} has no label; {nothing}.")
+    return None
+
+
+def _row_problems(where: str, sample: Sample) -> Iterator[Problem]:
     """Yield what is wrong with one row, whatever the other rows hold."""
     if not sample.filename:
         fault = "the file name is empty; fill it in or delete the row."
         yield Problem("no-file-name", f"{where}: {fault}")
-    name = PurePath(sample.filename)
-    if name.is_absolute() or ".." in name.parts:
+    if leaves_folder(sample.filename):
         fault = f"the file name {sample.filename!r} leaves the image folder"
         yield Problem("outside-the-folder", f"{where}: {fault}; give it relative to --img_dir.")
-    if label_cell is not None:
-        if re.search(r"""['"]\s+['"]""", label_cell):
-            names = " ".join(label_cell.split())  # NumPy breaks the lines of its lists
-            fault = f"the labels {names} lack commas between the names."
-            yield Problem("unclear-labels", f"{where}: {fault}")
-        if not sample.labels and "".join(label_cell.split()) not in ("[]", "()"):
-            fault = f"{sample.filename!r} has no label"
-            yield Problem("no-label", f"{where}: {fault}; name its classes, or write [] for none.")
     if sample.split not in SPLITS:
         close = difflib.get_close_matches(sample.split.lower(), SPLITS, n=1, cutoff=0.5)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        fault = f"{sample.split!r} is not a split; use one of {', '.join(SPLITS)}.{hint}"
+        split, meant = contrast(sample.split, close[0] if close else "")
+        hint = f" Did you mean {meant}?" if close else ""
+        fault = f"{split} is not a split; use one of {', '.join(SPLITS)}.{hint}"
         yield Problem("unknown-split", f"{where}: {fault}")
 
 
@@ -140,6 +139,7 @@ def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
     indices = _column_indices(path, header, columns)
 
     first_seen: dict[str, Sample] = {}
+    lengths: set[int] = set()  # of label cells that hold zeros and ones only; else 0
     line, labeled = 0, False
     for line, row in rows:
         where = f"{path}, line {line}"
@@ -147,18 +147,28 @@ def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
             columns_of_both = f"the row has {len(row)} columns, but the header has {len(header)}."
             yield Problem("short-row", f"{where}: {columns_of_both}")
             continue
+        if any(cell.strip() for cell in row[len(header) :]):
+            columns_of_both = f"the row has {len(row)} columns, but the header has {len(header)}"
+            advice = "put a label cell that holds commas into double quotes"
+            yield Problem("long-row", f"{where}: {columns_of_both}; {advice}.")
+            continue
         filename, *label_cells, split = (row[index].strip() for index in indices)
-        label_cell = label_cells[0] if labels else None
-        sample = Sample(filename, parse_labels(label_cell or ""), split, line)
+        label_cell = label_cells[0] if labels else "[]"
+        cell = read_cell(label_cell)
+        sample = Sample(filename, cell.names, split, line)
         labeled = labeled or bool(sample.labels)
-        problems = list(_row_problems(where, sample, label_cell))
+        of_labels = _label_problem(where, filename, label_cell, cell)
+        problems = [*filter(None, [of_labels]), *_row_problems(where, sample)]
         if problems:
             yield from problems
             continue
-        earlier = first_seen.setdefault(filename, sample)
+        lengths.add(count_bits(label_cell))
+        earlier = first_seen.setdefault(canonical_name(filename), sample)
         if earlier.split != split:
-            first = f"line {earlier.line} puts it in {earlier.split}"
-            fault = f"{filename!r} is in the split {split}, but {first}"
+            name, other = contrast(filename, earlier.filename)
+            spelt = "" if filename == earlier.filename else f" as {other}"
+            first = f"line {earlier.line} puts it{spelt} in {earlier.split}"
+            fault = f"{name} is in the split {split}, but {first}"
             yield Problem(TWO_SPLITS, f"{where}: {fault}; an image belongs to one split.")
         yield sample
 
@@ -166,6 +176,12 @@ def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
         raise UserError(f"{path} holds a header but no image.")
     if labels and first_seen and not labeled:
         raise UserError(f"{path} names no class in any row.")
+    if len(first_seen) > 1 and len(lengths) == 1 and (length := lengths.pop()):
+        raise UserError(
+            f"{path} has a list of {length} zeros and ones in every label cell; name the classes "
+            f"that an image shows, like ['crab', 'sea star']. A table with a column of 0 and 1 "
+            f"for each class is read by: python -m helper_functions.prepare onehot"
+        )
 
 
 def parse_rows(path: Path, *, labels: bool = True) -> Iterator[Sample | Problem]:

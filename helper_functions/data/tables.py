@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 
 @contextmanager
@@ -42,24 +43,31 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, text
 
 
-def read_rows(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    path: Path, *, strict: bool = False, delimiter: str = ","
+) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of every CSV row that is not blank, the header first.
 
     Args:
         path: The file. Of a row that spans several lines the last one is its number.
-        strict: Refuse misplaced quotes, rows unlike the header, and a table without rows.
+        strict: Refuse misplaced quotes, rows unlike the header, and a table without rows. Blank
+            cells behind the last column of the header are left out.
+        delimiter: What stands between the columns.
 
     Raises:
         UserError: If the file cannot be read or a row is no CSV.
     """
     width, count = 0, 0
     with open_text(path) as file:
-        reader = csv.reader(file, strict=strict)
+        reader = csv.reader(file, strict=strict, delimiter=delimiter)
         try:
             for row in reader:
                 if not any(cell.strip() for cell in row):
                     continue
-                width, count = width or len(row), count + 1
+                count += 1
+                while strict and len(row) > width and not row[-1].strip():
+                    row.pop()
+                width = width or len(row)
                 if strict and len(row) != width:
                     fault = f"the row has {len(row):,} columns, but the header has {width:,}"
                     raise UserError(f"{path}, line {reader.line_num}: {fault}.")
@@ -76,6 +84,9 @@ def read_rows(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[s
 def missing_column(path: Path, header: Sequence[str], column: str) -> str:
     """Return the sentence on a column that a header lacks."""
     names = ", ".join(header[:8])[:200] + (f", ... ({len(header):,} columns)" * (len(header) > 8))
-    semicolons = len(header) == 1 and ";" in header[0]
-    advice = " Use commas between the columns." if semicolons else ""
+    other = len(header) == 1 and (";" in header[0] or "\t" in header[0])
+    advice = " Use commas between the columns." if other else ""
+    if alike := find_look_alike(column, header):
+        wanted, found = contrast(column, alike)
+        return f"{path} has no column {wanted}, but one that looks like it: {found}."
     return f"{path} has no column {column!r}: its header reads {names}.{advice}"

@@ -14,8 +14,8 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +28,9 @@ from helper_functions.data.dataset import Samples
 from helper_functions.data.image_lists import list_images
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
-from helper_functions.runtime.packages import require_packages, versions
+from helper_functions.runtime.packages import require_packages
 from helper_functions.tasks.predictor import Predictor
+from models.failures import place, reason
 
 TOLERANCE = 1e-4  # of the largest output, or of 1 if that is less
 INPUT, OUTPUT = "images", "logits"
@@ -55,8 +56,21 @@ class Format(NamedTuple):
     load: Callable[[Path], Model]
 
 
+@contextmanager
+def _plain_attention(model: nn.Module) -> Iterator[None]:
+    """Have timm's models multiply matrices for attention; ONNX knows it fused in 4-D only."""
+    fused = [module for module in model.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True  # type: ignore[assignment]
+
+
 def _write_onnx(model: nn.Module, example: Tensor, path: Path, _info: dict[str, Any]) -> None:
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _plain_attention(model):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -182,12 +196,19 @@ def comparison_images(predictor: Predictor, source: Path | None) -> tuple[Tensor
     return images, f"images of {source}"
 
 
-def _reason(error: BaseException) -> str:
-    """Return what an exporter ran into first, one line."""
+def _root(error: BaseException) -> BaseException:
+    """Return what an exporter ran into first."""
     while error.__cause__ is not None:
         error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """Return in one line what an exporter ran into: the operation's complaint."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}".rstrip(".") if lines else type(error).__name__
+    if "Traceback of TorchScript" in str(error):  # which ends with it
+        return lines[-1].strip().rstrip(".")
+    return f"{type(error).__name__}: {reason(error)}"
 
 
 def _write_and_compare(
@@ -207,9 +228,11 @@ def _write_and_compare(
             # A batch of another size than the example's is among them: one baked in must show.
             outputs = [exported(images), exported(images[:1])]
     except Exception as error:  # exporters raise whatever they run into
+        root = _root(error)
+        settings: dict[str, Any] = getattr(model, "settings", {})
         raise UserError(
-            f"The model cannot be written as {kind} by {versions(('torch', *chosen.packages))}: "
-            f"{_reason(error)}. Other versions of these packages may do it."
+            f"The model {settings.get('backbone_name', type(model).__name__)} cannot be written as "
+            f"{kind}: {_reason(root)}{place(root, model)}; choose another --export."
         ) from error
     finally:
         log.setLevel(level)

@@ -20,6 +20,7 @@ from helper_functions.metrics.calibration import ScoreArray, TargetArray
 from helper_functions.metrics.ranks import descending_order
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import write_text
+from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 THRESHOLDS_FILE = "thresholds.json"
 NEVER = 1.0  # no probability exceeds it
@@ -188,6 +189,13 @@ def read_point(path: Path, classes: Sequence[str]) -> OperatingPoint:
     if not isinstance(thresholds, dict):
         raise UserError(f"{path} holds no thresholds; {_ADVICE}.")
     again = "tune the thresholds again with this checkpoint"
+    for name in thresholds.keys() - set(classes):
+        if alike := find_look_alike(name, classes):
+            shown, known = contrast(name, alike)
+            raise UserError(
+                f"{path} has a threshold for {shown}, which looks like the model's class {known} "
+                f"and is another text; spell it as the model does."
+            )
     if missing := [name for name in classes if name not in thresholds]:
         raise UserError(
             f"{path} lacks {len(missing)} of the model's {len(classes)} classes, such as "

@@ -8,11 +8,12 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
 
 from helper_functions import cli
+from helper_functions.data.folders import describe_unread, is_unread
 from helper_functions.prepare import outputs
 from helper_functions.prepare.cutting import cut_at_random, cut_by_blocks
 from helper_functions.prepare.rows import ConversionResult, check_rows
@@ -23,7 +24,7 @@ from helper_functions.runtime.signals import Stopped
 PUBLISHED = ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet")  # as --dataset names them
 LAYOUTS = {
     name: import_module(f"helper_functions.prepare.{name}")
-    for name in (*PUBLISHED, "coco", "onehot")
+    for name in (*PUBLISHED, "coco", "onehot", "labels")
 }
 VAL_FRACTION = 0.1
 
@@ -35,7 +36,7 @@ _OURS = (
 # Settings of how a command ran, not of its result.
 _NOT_IN_THE_MANIFEST = (
     *("layout", "raw_dir", "out", "dry_run", "overwrite"),
-    *("download", "jobs", "timeout", "retries"),
+    *("download", "jobs", "timeout", "retries", "max_megapixels"),
 )
 
 
@@ -104,6 +105,9 @@ def convert(options: argparse.Namespace, sources: Sources) -> ConversionResult:
         raise UserError("No image has a label.")
     if options.layout in PUBLISHED:
         result.notes.append(_OURS)
+    unread = [path for row in result.rows if is_unread(path := PurePath(row.filename))]
+    if unread:
+        result.notes.append(f"{describe_unread(unread)} found; save such images as PNG or JPEG.")
     result.notes += outputs.class_notes(outputs.class_counts(result.rows))
     return result
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import os
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
+from helper_functions.data.folders import locate, walk
 from helper_functions.data.splits import SPLITS
 from helper_functions.prepare.cutting import RANDOM
 from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast, skeleton
 
 HELP = "COCO annotation files, one a split or one for all"
 CUTS = True
 
 # What makes an annotation file large, and tells nothing about the classes of an image.
 _UNUSED = ("segmentation", "keypoints", "bbox", "area")
+
+
+_WHOLE_NUMBER = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0)?", re.ASCII)
 
 
 class CocoImage(NamedTuple):
@@ -40,9 +46,12 @@ def _entries(content: Any, key: str, path: Path) -> Iterator[tuple[Mapping[str, 
 
 
 def _identifier(entry: Mapping[str, Any], key: str, where: str) -> int | str:
+    """Return an id; a text that is a whole number is that number."""
     value = entry.get(key)
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        return int(value.strip().removesuffix(".0"))
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise UserError(f"{where}: {key!r} is {value!r}, not an identifier.")
     return value
@@ -90,15 +99,29 @@ def read_coco(
     for entry, where in _entries(content, "annotations", path) if labels else ():
         image, category = (_identifier(entry, key, where) for key in ("image_id", "category_id"))
         if image not in images:
-            raise UserError(f"{where}: there is no image {image!r}.")
+            raise _unknown(where, "image", image, images)
         if category not in names:
-            raise UserError(f"{where}: there is no category {category!r}.")
+            raise _unknown(where, "category", category, names)
         shown[image].add(category)
     result = []
     for key, (name, url) in images.items():
         categories = sorted(shown[key], key=rank.__getitem__)
         result.append(CocoImage(name, url, tuple(names[category] for category in categories)))
     return tuple(names[key] for key in order), result
+
+
+def _unknown(where: str, what: str, key: int | str, known: Mapping[int | str, object]) -> UserError:
+    """Return the refusal of an annotation of an unknown image or category."""
+    shown, hint = repr(key), ""
+    for other in known if isinstance(key, str) else ():
+        if skeleton(str(other)).lstrip("0") == skeleton(str(key)).lstrip("0"):
+            shown, alike = contrast(str(key), str(other))
+            hint = f" (there is {alike})"
+            break
+    return UserError(
+        f"{where}: there is no {what} {shown}{hint}; correct its {what}_id or remove the "
+        f"annotation."
+    )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -145,9 +168,12 @@ def _annotation_files(sources: Sources, named: list[str] | None) -> dict[str, Pa
 
 def _find(folder: Path, name: str, below: Mapping[str, list[str]]) -> str:
     """Return where an image lies whose annotation file may give its bare name only."""
-    if (folder / name).is_file():
-        return name
-    paths = below.get(PurePosixPath(name).name, [name])
+    path = locate(folder, name)
+    if path.is_file():
+        return path.relative_to(folder).as_posix()
+    # Windows takes slashes and backslashes.
+    bare_name = unicodedata.normalize("NFC", PureWindowsPath(name).name)
+    paths = below.get(bare_name, [name])
     if len(paths) > 1:
         raise UserError(
             f"{folder} holds several images {name!r} ({paths[0]}, {paths[1]}); name the image "
@@ -166,9 +192,10 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
     images = sources.folder / file_name(options.images, "--images")
     result = ConversionResult(images, "the categories of the annotations of each image (COCO)")
     below = defaultdict(list)
-    for parent, _, names in os.walk(images):  # Follows no links, so loops do no harm.
+    for parent, names in walk(images) if images.is_dir() else ():
         for name in names:
-            below[name].append((Path(parent) / name).relative_to(images).as_posix())
+            path_below = (parent / name).relative_to(images).as_posix()
+            below[unicodedata.normalize("NFC", name)].append(path_below)
     for split, path in files.items():
         published = None if split == "train" and "val" not in files else split
         for image in read_coco(sources, path)[1]:

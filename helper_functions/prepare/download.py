@@ -14,7 +14,8 @@ from tqdm import tqdm
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from helper_functions.data.images import ImageError, image_problem, read_image
+from helper_functions.data.bands import ImageFormat
+from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.runtime.files import make_folder, replacing
 
 USER_AGENT = "volunet-prepare/1 (one-off download of a research data set)"
@@ -54,7 +55,13 @@ def _receive(response: requests.Response, path: Path, timeout: float) -> None:
 
 
 def fetch_all(
-    urls: Mapping[str, str], folder: Path, *, jobs: int, timeout: float, retries: int
+    urls: Mapping[str, str],
+    folder: Path,
+    *,
+    jobs: int,
+    timeout: float,
+    retries: int,
+    image_format: ImageFormat = DEFAULT,
 ) -> dict[str, str]:
     """Fetch the images that a folder lacks.
 
@@ -64,6 +71,7 @@ def fetch_all(
         jobs: Connections at a time.
         timeout: Seconds of silence after which an attempt counts as failed.
         retries: Attempts after the first.
+        image_format: Its limit of size holds.
 
     Returns:
         Why each image that cannot be had (no such page, no image) failed, by file name.
@@ -91,7 +99,7 @@ def fetch_all(
                     session.get(url, stream=True, timeout=timeout) as response,
                 ):
                     _receive(response, part, timeout)
-                    read_image(part)
+                    read_image(part, image_format)
                 return None
             except _Failure as error:
                 failure = error
@@ -110,7 +118,11 @@ def fetch_all(
             stop.wait(max(failure.pause, retry.get_backoff_time()))
         return failure
 
-    wanted = [n for n in urls if not (folder / n).is_file() or image_problem(folder / n)]
+    wanted = [
+        name
+        for name in urls
+        if not (folder / name).is_file() or image_problem(folder / name, image_format)
+    ]
     with session, ThreadPoolExecutor(jobs) as executor:
         try:
             bar = tqdm(executor.map(fetch, wanted), "fetching", len(wanted), disable=None)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from helper_functions import cli
+from helper_functions.data.flags import InputSettings, make_image_format
 from helper_functions.prepare.coco import read_coco
 from helper_functions.prepare.download import fetch_all
 from helper_functions.prepare.rows import ConversionResult, Row, check_name, file_name
@@ -35,6 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     silence = "seconds of silence after which a download is tried again (default: 30)"
     add("--timeout", type=cli.number(float, 0.01, 3600), default=30.0, help=silence)
     add("--retries", type=cli.number(int, 0, 20), default=5, help="of a download (default: 5)")
+    cli.add_flags(parser, "options", InputSettings, ("max_megapixels",))
     extension = f"of the images that neither {COCO} nor {IMAGES}/ tells"
     add("--extension", metavar=".EXT", help=extension)
 
@@ -75,7 +77,7 @@ def _published_images(sources: Sources, options: argparse.Namespace) -> dict[str
     path = sources.find(COCO, advice=f"--download needs it for the addresses; {_ADVICE}")
     images = {}
     for image in read_coco(sources, path, labels=False)[1]:
-        if "/" in image.filename:
+        if "/" in image.filename or "\\" in image.filename:
             raise UserError(f"{path}: the file name {image.filename!r} holds a slash.")
         images[_stem(image.filename)] = image.filename, image.url
     return images
@@ -117,7 +119,12 @@ def read(options: argparse.Namespace, sources: Sources) -> ConversionResult:
 
     if options.download and not options.dry_run:
         failed = fetch_all(
-            urls, folder, jobs=options.jobs, timeout=options.timeout, retries=options.retries
+            urls,
+            folder,
+            jobs=options.jobs,
+            timeout=options.timeout,
+            retries=options.retries,
+            image_format=make_image_format(None, None, options.max_megapixels),
         )
         for filename, reason in failed.items():
             print(f"{filename} cannot be had: {reason}.", file=sys.stderr)

@@ -15,15 +15,16 @@ from typing import Any
 from helper_functions.data.splits import COLUMNS, SPLITS
 from helper_functions.prepare.rows import ConversionResult, Row
 from helper_functions.runtime.errors import UserError
-from helper_functions.runtime.files import make_folder, write_atomically
+from helper_functions.runtime.files import fit_name, make_folder, write_atomically
 
 MANIFEST_VERSION = 2
 _NAMED = 5  # classes in a note
+_MANIFEST = ".manifest.json"
 
 
 def manifest_path(out: Path) -> Path:
     """Return where the manifest of a split CSV lies."""
-    return out.with_name(f"{out.stem}.manifest.json")
+    return out.with_name(fit_name(out.stem, _MANIFEST) + _MANIFEST)
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:

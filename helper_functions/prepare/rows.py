@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from helper_functions.data.folders import canonical_name, leaves_folder, locate
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.files import MAX_NAME
+from helper_functions.runtime.lookalikes import contrast
 
 MISSING = "the image is not there"
-MAX_NAME = 255  # bytes that file systems allow a name
+_NOR_BY_SLASHES = ", also not with slashes for the backslashes"
 MAX_PATH = 1000
 
 
@@ -48,13 +51,17 @@ class ConversionResult:
     notes: list[str] = field(default_factory=list)
 
     def skip_missing(self) -> None:
-        """Move the rows whose image is not there to ``skipped``."""
+        """Move the rows whose image is not there to ``skipped``, and name the others as it is."""
         rows, self.rows = self.rows, []
         for row in tqdm(rows, desc="checking images", disable=None, leave=False):
-            if (self.images / row.filename).is_file():
+            path = locate(self.images, row.filename)
+            if path.is_file():
+                if path != self.images / row.filename:
+                    row = row._replace(filename=path.relative_to(self.images).as_posix())
                 self.rows.append(row)
             else:
-                self.skipped.append((row.filename, MISSING))
+                backslashes = "\\" in row.filename
+                self.skipped.append((row.filename, MISSING + _NOR_BY_SLASHES * backslashes))
 
 
 def check_name(text: str, where: str, what: str = "class name") -> str:
@@ -84,8 +91,7 @@ def file_name(text: str, where: str) -> str:
         UserError: If it is no such name.
     """
     name = check_name(text, where, "file name")
-    paths = PurePosixPath(name), PureWindowsPath(name)
-    if any(path.is_absolute() or ".." in path.parts for path in paths):
+    if leaves_folder(name):
         raise UserError(
             f"{where}: the file name {_shown(name)} leaves the image folder; give it relative to "
             f"that folder."
@@ -100,14 +106,16 @@ def _shown(name: str) -> str:
 
 
 def check_rows(rows: Iterable[Row]) -> None:
-    """Raise ``UserError`` if an image comes twice."""
-    splits: dict[str, str | None] = {}
+    """Raise ``UserError`` if an image comes twice, be it in two spellings of its name."""
+    first_seen: dict[str, Row] = {}
     for row in rows:
-        if row.filename in splits:
-            earlier = splits[row.filename]
-            two = f"{earlier} and {row.split}" if earlier != row.split else f"{row.split} twice"
+        earlier = first_seen.setdefault(canonical_name(row.filename), row)
+        if earlier is not row:
+            differ = earlier.split != row.split
+            two = f"{earlier.split} and {row.split}" if differ else f"{row.split} twice"
+            name, other = contrast(row.filename, earlier.filename)
+            spelt = "" if name == other else f" (once as {other})"
             raise UserError(
-                f"The image {row.filename!r} is listed for {two.replace('None', 'the cut')}; "
+                f"The image {name}{spelt} is listed for {two.replace('None', 'the cut')}; "
                 f"an image has one row, in one split."
             )
-        splits[row.filename] = row.split

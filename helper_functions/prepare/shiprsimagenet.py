@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
@@ -55,7 +55,7 @@ def _read_names(sources: Sources, level: int) -> tuple[tuple[str, ...], dict[str
         if names and classes != names:
             raise UserError(f"{path} has other categories than the file of the split train.")
         names = classes
-        labels |= {PurePosixPath(image.filename).stem: set(image.labels) for image in images}
+        labels |= {PureWindowsPath(image.filename).stem: set(image.labels) for image in images}
     if not names:
         name = f"{_COCO}/ShipRSImageNet_bbox_train_level_{level}.json"
         sources.find(name, advice=f"the class names are there; {_ADVICE}")

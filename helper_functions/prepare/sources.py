@@ -66,10 +66,10 @@ class Sources:
             raise UserError(f"{path} is empty; it should list one image a line.")
         return lines
 
-    def table(self, path: Path) -> Iterator[tuple[int, list[str]]]:
+    def table(self, path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
         """Yield line number and cells of every row of a CSV file, the header first."""
         self._add(path)
-        yield from read_rows(path, strict=True)
+        yield from read_rows(path, strict=True, delimiter=delimiter)
 
     def columns(self, path: Path, names: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Yield line number and the cells of two or more columns of a CSV file, row after row."""

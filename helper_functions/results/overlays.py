@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import string
-import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,11 +19,12 @@ import numpy.typing as npt
 import scipy.ndimage
 from PIL import Image, ImageDraw, ImageFont
 
-from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, rgb
+from helper_functions.results.style import INK, MUTED, PALETTE, PAPER, drawable, fold, rgb
 from helper_functions.runtime.files import write_atomically
 
 OPACITY = 0.4  # of a label's color
 _LINE_LENGTH = 26  # letters of a line of the legend
+_LINES = 4  # of a name in the legend
 
 LabelMap = npt.NDArray[np.integer]
 IntegerT = TypeVar("IntegerT", bound=np.integer)
@@ -143,7 +143,7 @@ def draw_texts(
     x_scale, y_scale = image.width / columns, image.height / rows
     used = font(round(max(9, size)), bold=True)
     style: dict[str, Any] = {"align": "center", "stroke_width": used.size // 7}
-    for label, text in enumerate(texts):
+    for label, text in enumerate(map(drawable, texts)):
         for x, y in label_positions(labels, label, largest=largest) if text else ():
             x, y = x * x_scale, y * y_scale
             left, top, right, bottom = draw.multiline_textbbox((x, y), text, used, "mm", **style)
@@ -162,7 +162,7 @@ def draw_legend(image: Image.Image, entries: Sequence[LegendEntry]) -> Image.Ima
         [
             (line, used, ink)
             for text, used, ink in ((entry.name, large, INK), (entry.detail, small, MUTED))
-            for line in textwrap.wrap(text, _LINE_LENGTH)
+            for line in fold(text, _LINE_LENGTH, _LINES).splitlines()
         ]
         for entry in entries
     ]
@@ -198,7 +198,8 @@ def write_image(path: Path, image: Image.Image) -> None:
 def draw_caption(image: Image.Image, text: str) -> Image.Image:
     """Return an image with a text below it, in as many lines as its width needs."""
     used = font(max(9, image.width // 20))
-    wrapped = textwrap.wrap(text, max(8, int(image.width / used.getlength("n"))))
+    length = max(8, int(image.width / used.getlength("n")))
+    wrapped = fold(text, length, None).splitlines()
     line = round(1.4 * used.size)
     sheet = Image.new("RGB", (image.width, image.height + line * len(wrapped) + line // 2), PAPER)
     sheet.paste(image, (0, 0))

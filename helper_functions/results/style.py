@@ -1,18 +1,26 @@
-"""Colors and axes that all figures share, and rendering them as PNG."""
+"""Colors and axes that all figures share, and rendering them: every name is drawn as it is."""
 
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageColor
 
 from helper_functions.runtime.files import write_atomically
+from helper_functions.runtime.text import printable
 
 # Okabe and Ito, "Color Universal Design" (2008): distinct for every type of color vision.
 PALETTE = {
@@ -54,6 +62,60 @@ def style_axes(axes: Any, x: str = "", y: str = "") -> None:
     axes.spines[["left", "bottom"]].set_color(tint(INK, 0.3))
 
 
+def fold(name: str, length: int, lines: int | None = 1) -> str:
+    """Return a name in at most so many lines; an ellipsis stands for what does not fit.
+
+    Args:
+        name: Such as a class.
+        length: Of a line, in letters; those of East Asia are as wide as two others.
+        lines: Their number; ``None`` for as many as it needs.
+    """
+    if any(east_asian_width(letter) in "WF" for letter in name):
+        length //= 2
+    wrapped = textwrap.wrap(printable(name), length)
+    if lines is not None and len(wrapped) > lines:
+        wrapped = [*wrapped[: lines - 1], f"{wrapped[lines - 1][: length - 1]}…"]
+    return "\n".join(wrapped)
+
+
+def drawable(text: str) -> str:
+    """Return a text in the same lines, without letters that steer or cannot be drawn."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _draw_names_as_they_are(figure: Figure) -> None:
+    """Keep Matplotlib from reading what stands between two dollars as mathematics.
+
+    Only the numbers beside an axis, which it writes itself, are: powers of ten.
+    """
+    numbers: set[Text] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), FuncFormatter):  # of names
+            names = [drawable(label.get_text()) for label in axis.get_ticklabels()]
+            axis.set_ticklabels(names)
+        else:
+            numbers |= {*axis.findobj(Text)} - {axis.label}
+    for text in {*figure.findobj(Text)} - numbers:
+        text.set_parse_math(False)
+        text.set_text(drawable(text.get_text()))
+
+
+@contextmanager
+def _canvas(figure: Figure) -> Iterator[FigureCanvasAgg]:
+    """Give the canvas that renders a figure, whatever its names hold."""
+    _draw_names_as_they_are(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is drawn as an empty box
+        yield FigureCanvasAgg(figure)
+
+
+def to_image(figure: Figure) -> Image.Image:
+    """Render a figure as an image."""
+    with _canvas(figure) as canvas:
+        canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
 def png_bytes(figure: Figure, colors: int | None = None) -> bytes:
     """Render a figure as PNG, without date or version: equal figures give equal bytes.
 
@@ -62,9 +124,8 @@ def png_bytes(figure: Figure, colors: int | None = None) -> bytes:
         colors: Size of the image's palette; 256 make a photo's file three times smaller.
     """
     png = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is drawn as an empty box
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    with _canvas(figure) as canvas:
+        canvas.print_png(png, metadata={"Software": None})
     if colors:
         indexed = Image.open(png).convert("RGB").quantize(colors, kmeans=_KMEANS)
         indexed.save(png := io.BytesIO(), "PNG", optimize=True)

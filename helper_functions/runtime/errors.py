@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-
-def _printable(message: str) -> str:
-    """A message on one line: names from files may hold line breaks and codes for the terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in message
-    )
+from helper_functions.runtime.text import printable
 
 
 class UserError(Exception):
@@ -19,7 +13,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_printable(message))
+        super().__init__(printable(message))
 
 
 class TrainingFailed(Exception):

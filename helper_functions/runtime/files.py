@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from helper_functions.runtime.errors import UserError
@@ -15,6 +17,59 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+MAX_NAME = 255  # bytes that file systems allow a name
+
+
+def _hash_mark(name: str) -> str:
+    return f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def fit_name(name: str, *endings: str) -> str:
+    """Return a name that is short enough for a file with each of some endings behind it.
+
+    The limit counts bytes. A name that is too long loses whole letters and gets a hash of all of
+    it, so that a name always gives the same one, and no other name does.
+
+    >>> fit_name("oak.png", ".json")
+    'oak.png'
+    """
+    room = MAX_NAME - max((len(os.fsencode(ending)) for ending in endings), default=0)
+    if len(os.fsencode(name)) <= room:
+        return name
+    mark = _hash_mark(name)
+    kept = name[: room - len(mark)]
+    # An accent that is a character of its own stays with its letter.
+    while len(os.fsencode(kept + mark)) > room or unicodedata.combining(name[len(kept)]):
+        kept = kept[:-1]
+    return kept + mark
+
+
+def output_names(filenames: Iterable[str], *endings: str) -> Iterator[PurePath]:
+    """Yield where the files made of some images go: their names, which some endings follow.
+
+    Names stay relative (their root and ``..`` are dropped), fit, and differ for different images,
+    also where a file system takes upper and lower case or composed letters for the same: of names
+    that do not, all but the first get a hash.
+    """
+    taken: dict[str, str] = {}
+    for filename in filenames:
+        path = PurePath(filename.replace("\\", "/"))
+        parts = [fit_name(part) for part in path.parts if part not in (path.anchor, "..")]
+        target = PurePath(*parts[:-1], fit_name(parts[-1], *endings))
+        alike = unicodedata.normalize("NFC", str(target)).casefold()
+        if taken.setdefault(alike, filename) != filename:
+            mark = _hash_mark(filename)
+            marked = [mark + ending for ending in endings or ("",)]
+            target = target.with_name(fit_name(parts[-1], *marked) + mark)
+        yield target
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the path of a hidden file beside another one that it is to become."""
+    ending = f".{os.getpid()}.tmp"
+    return path.with_name(fit_name(f".{path.name}", ending) + ending)
 
 
 def make_folder(folder: Path) -> None:
@@ -91,7 +146,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Args:
         path: The file to replace or create; untouched if the block fails.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         yield temporary
         temporary.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 
@@ -25,15 +24,3 @@ def require_packages(what: str, packages: Sequence[str]) -> None:
             f"{what} needs {' and '.join(missing)}, not installed here; install what is missing by "
             f"'pip install -r requirements-export.txt'."
         )
-
-
-def versions(packages: Sequence[str]) -> str:
-    """Name packages with the versions installed, for messages; none is imported."""
-    return ", ".join(f"{name} {_version(name)}" for name in packages)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # onnxruntime may be that of onnxruntime-gpu
-        return "(of unknown version)"

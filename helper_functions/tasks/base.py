@@ -174,6 +174,10 @@ class Task(ABC):
     def build_model(self) -> nn.Module:
         """Return a new model; it has ``architecture`` and ``settings`` (see ``models.build``)."""
 
+    def model_name(self, model: nn.Module) -> str:
+        """Return what messages call a model."""
+        return type(model).__name__
+
     def check_device(self, device: torch.device, amp: torch.dtype | None) -> None:
         """Refuse a device or precision that the model has no code for.
 
@@ -208,6 +212,8 @@ class Task(ABC):
         self, model: nn.Module, images: Tensor, targets: Any, share: float = 1.0
     ) -> dict[str, Tensor]:
         """Return the terms of the loss as scalars, ``loss`` among them, the one to minimize.
+
+        Before the first step it is tried; afterwards model and modules of the task are as before.
 
         Args:
             model: In training mode.

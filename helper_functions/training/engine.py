@@ -27,17 +27,19 @@ from helper_functions.checkpoints.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
-from helper_functions.data.dataset import Batch
+from helper_functions.data.dataset import Batch, Item
 from helper_functions.data.sampler import EpochSampler
 from helper_functions.data.workers import LOST_WORKERS
 from helper_functions.results.training_log import TrainingLog
 from helper_functions.runtime import distributed
+from helper_functions.runtime.device import out_of_memory_message
 from helper_functions.runtime.errors import TrainingFailed, UserError
 from helper_functions.runtime.files import free_space
 from helper_functions.runtime.signals import Stopped, StopRequest
 from helper_functions.tasks.base import Evaluator, Task
 from helper_functions.training.flags import SaveSettings, TrainSettings
 from helper_functions.training.step import TrainStep
+from models.failures import place, reason
 
 # Called in the main process after each epoch with the row of ``log.csv``, the evaluated model and
 # its evaluation.
@@ -111,6 +113,7 @@ class Trainer:
     ) -> None:
         if not isinstance(loader.sampler, EpochSampler):
             raise TypeError("The loader's sampler must be an EpochSampler.")
+        self.task = task
         self.model = model
         self.monitor = task.monitor
         self.loader = loader
@@ -131,6 +134,57 @@ class Trainer:
         self.state = TrainState()
         self.saved_at = time.monotonic()
         self.saved_step = 0
+
+    def dry_run(self) -> None:
+        """Try the largest and the smallest batch of an epoch; nothing of that remains.
+
+        Raises:
+            UserError: If the model cannot be trained on one of them, in any of the processes.
+        """
+        items = (self.loader.dataset[key] for key in self.sampler)
+        item = next((item for item in items if isinstance(item, Item)), None)
+        problem = ""
+        if item is not None:
+            for size in self.sampler.batch_sizes():
+                problem = problem or self.problem([item] * size)
+        for found in filter(None, distributed.all_gather(problem)):
+            raise UserError(found)
+
+    def problem(self, items: list[Item]) -> str:
+        """Return a sentence on why a step on some images is impossible; '' if it is not."""
+        settings, step = self.settings, self.train_step
+        count, full = len(items), {"amp": step.amp, "compiled": True}
+        error = self.error(items, **full)
+        if error is None:
+            return ""
+        images = f"{count} image{'s' * (count > 1)}"
+        height, width = items[0].image.shape[1:]
+        what = f"A training step of {self.task.model_name(self.model)} on {images} of {width} x "
+        what += f"{height} pixels is impossible"
+        if memory := out_of_memory_message(error):
+            return f"{what}. {memory}"
+        # What makes it possible is found by trying.
+        if count == 1 and self.error(items * 2, **full) is None:
+            near = " or ".join(map(str, self.sampler.sizes_without_single_images()))
+            advice = f"batches of several work, so choose --batch-size {near}, or larger images"
+        elif step.amp and self.error(items, **{**full, "amp": None}) is None:
+            advice = "choose --amp off"
+        elif settings.compile and self.error(items, **{**full, "compiled": False}) is None:
+            advice = "leave out --compile"
+        else:
+            advice = "choose another --backbone-name or --image-size"
+        return f"{what}: {reason(error)}{place(error, self.model)}; {advice}."
+
+    def error(self, items: list[Item], **how: Any) -> Exception | None:
+        """Return what a dry run on some images ends with; ``None`` if it succeeds."""
+        try:
+            assert self.loader.collate_fn is not None
+            self.train_step.dry_run(self.loader.collate_fn(items), **how)
+        except (UserError, TrainingFailed):
+            raise
+        except Exception as error:  # models and losses fail in many ways
+            return error
+        return None
 
     def fit(self) -> None:
         """Run to the last epoch.

@@ -21,7 +21,9 @@ from helper_functions.data.flags import LoaderSettings
 from helper_functions.data.images import ImageError, read_image
 from helper_functions.results.curves import draw_curves
 from helper_functions.results.overlays import contact_sheet
+from helper_functions.results.tables import column_names
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.text import printable
 from helper_functions.tasks.base import Evaluator, Task
 from helper_functions.tasks.predictor import Predictor
 from helper_functions.training.engine import Logger
@@ -99,13 +101,14 @@ class TensorBoardLogger:
         epoch = int(row["epoch"])
         self.writer = self.writer or SummaryWriter(str(self.folder))
         scalars = {f"run/{name}": value for name, value in row.items() if name != "epoch"}
-        for name, value in {**scalars, **evaluator.scalars()}.items():
-            self.writer.add_scalar(name, value, epoch)
+        scalars |= evaluator.scalars()
+        for tag, value in zip(column_names(list(scalars)), scalars.values(), strict=True):
+            self.writer.add_scalar(tag, value, epoch)
         predictor = Predictor(self.task, model, self.loading, self.device, self.amp)
         predict = partial(predictor.run, self.val_samples)
         images = self.task.log_images(model, self.val_samples, predict)
         for name, image in images:
-            self.writer.add_image(name, np.asarray(image), epoch, dataformats="HWC")
+            self.writer.add_image(printable(name), np.asarray(image), epoch, dataformats="HWC")
         if epoch == 1:
             sheet = contact_sheet(list(augmented_images(self.task, self.train_set)))
             self.writer.add_image("augmented", np.asarray(sheet), epoch, dataformats="HWC")

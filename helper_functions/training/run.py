@@ -42,7 +42,7 @@ FREE_TO_CHANGE = {
     *("img_dir", "csv_path", "output_path", "model_path", "pretrained", "overwrite", "task"),
     *("workers", "print_freq", "max_bad_images", "dataset", "device", "amp", "channels_last"),
     *("grad_checkpointing", "compile", "max_bad_steps", "save_every_steps", "save_every_minutes"),
-    *("keep_all", "cache_dir", "tensorboard", "wandb", "test_split"),
+    *("keep_all", "cache_dir", "tensorboard", "wandb", "test_split", "max_megapixels"),
 }
 
 
@@ -185,6 +185,7 @@ class Run:
     Attributes:
         train_set: Training images with augmentation.
         val_samples: Validation images.
+        test_samples: Images of ``--test-split``, checked before hours of training.
     """
 
     def __init__(self, task: Task, settings: RunSettings) -> None:
@@ -194,6 +195,8 @@ class Run:
         allowed = settings.saving.max_bad_images
         self.train_set = self.dataset(task.samples("train", allowed), training=True)
         self.val_samples = task.samples("val")
+        split = settings.test_split
+        self.test_samples = None if split is None else task.samples(split)
 
     def dataset(self, samples: Samples, *, training: bool = False) -> ImageDataset:
         """Return samples as a data set."""
@@ -294,15 +297,18 @@ class Run:
         }
         write_text(output / "args.yaml", yaml.safe_dump(record, sort_keys=False))
 
-    def report_test_split(self, split: str) -> None:
-        """Score the best checkpoint on a split that had no part in choosing it."""
-        settings = self.settings
-        samples = self.task.samples(split)
+    def report_test_split(self) -> None:
+        """Score the best checkpoint on ``--test-split``, if it is given."""
+        settings, samples = self.settings, self.test_samples
+        if samples is None:
+            return
         best = read_checkpoint(settings.saving.output_path / BEST).model().to(settings.device)
         loader = self.loader(self.dataset(samples))
         metrics = evaluate(self.task, best, loader, settings.device, settings.amp).compute()
         if distributed.is_main():
-            text = json.dumps({"split": split, **metrics}, indent=2)
+            text = json.dumps({"split": settings.test_split, **metrics}, indent=2)
             write_text(settings.saving.output_path / "test.json", text + "\n")
         monitor = self.task.monitor
-        print(f"{monitor} {metrics[monitor]:.2f} on the split {split} (see test.json).")
+        print(
+            f"{monitor} {metrics[monitor]:.2f} on the split {settings.test_split} (see test.json)."
+        )

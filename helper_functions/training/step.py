@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from helper_functions.checkpoints.checkpoint import random_states, restore_random_states
 from helper_functions.data.dataset import Batch
 from helper_functions.runtime import distributed
 from helper_functions.runtime.device import autocast
@@ -63,6 +64,7 @@ class TrainStep:
         device: torch.device,
         amp: torch.dtype | None = None,
     ) -> None:
+        self.task = task
         self.sums_over_images = task.sums_over_images
         self.loss = torch.compile(task.loss) if settings.compile else task.loss
         self.model = model
@@ -146,6 +148,38 @@ class TrainStep:
             scale = processes if self.sums_over_images else share
             self.scaler.scale(terms["loss"] * scale).backward()  # type: ignore[no-untyped-call]
         return {name: term.detach() for name, term in terms.items()}
+
+    def dry_run(self, batch: Batch, *, amp: torch.dtype | None, compiled: bool) -> None:
+        """Compute a loss and its gradient in this process alone, then undo what that has changed.
+
+        Raises whatever the model or the loss does.
+
+        Args:
+            batch: Images and targets.
+            amp: Autocast type or ``None``.
+            compiled: Whether to run the loss as the steps do; else as it is written.
+        """
+        # Statistics may belong to the loss as well, and some networks move weights themselves.
+        modules = [part for part in vars(self.task).values() if isinstance(part, nn.Module)]
+        modules.append(self.model)
+        tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+        values = [tensor.detach().clone() for tensor in tensors]
+        states, was_training = random_states(), self.model.training
+        self.model.train()
+        try:
+            batch = batch.to(self.device)
+            loss = self.loss if compiled else self.task.loss
+            with autocast(self.device, amp):
+                terms = loss(self.model, batch.images, batch.targets, 1.0)
+            terms["loss"].backward()  # type: ignore[no-untyped-call]
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, values, strict=True):
+                    tensor.copy_(value)
+            for tensor in tensors:
+                tensor.grad = None
+            self.model.train(was_training)
+            restore_random_states(states)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights."""

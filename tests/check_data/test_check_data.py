@@ -25,8 +25,9 @@ from helper_functions.check_data import images as check_images
 from helper_functions.check_data.__main__ import check, main
 from helper_functions.check_data.chart import cooccurrence, draw_classes
 from helper_functions.check_data.images import DecodedImage, decode_all
-from helper_functions.check_data.labels import ClassCounts, label_notes
+from helper_functions.check_data.labels import ClassCounts
 from helper_functions.check_data.report import to_text
+from helper_functions.check_data.rows import check_for_training
 from helper_functions.check_data.spelling import SIMILARITY, Names, suspects
 from helper_functions.data.splits import TWO_SPLITS, Sample, SplitTable, read_split_table
 from helper_functions.results.style import write_png
@@ -386,16 +387,19 @@ def test_the_chart_names_the_classes(
         assert image.height < 3000
 
 
-def test_the_line_for_a_run_is_one_line() -> None:
-    labels = [("Abies", "train"), ("Abies", "val")] * 6
+def test_the_lines_for_a_run_are_the_notes_of_the_check() -> None:
+    labels = [("Abies", "train"), ("Abies", "val"), ("Tilia", "train"), ("Tilia", "val")] * 6
     labels += [("Abeis", "train"), *((f"late {n}", "val") for n in range(7))]
     samples = tuple(Sample(f"{n}", (name,), split, n) for n, (name, split) in enumerate(labels))
-    note = label_notes(SplitTable(Path("s.csv"), samples, ()))
-    assert "\n" not in note
-    assert "no training image shows late 0, late 1, late 2, late 3, late 4 and 2 more" in note
-    assert "no validation image shows Abeis (counted as AP 0)" in note
-    assert "'Abeis' (1 image) may be a misspelling of 'Abies' (12 images)" in note
-    assert label_notes(SplitTable(Path("s.csv"), samples[:12], ())) == ""
+    absent, unseen, suspect, advice = check_for_training(SplitTable(Path("s.csv"), samples, ()))
+    assert absent.startswith(
+        "Note: No training image shows 'late 0': the model cannot learn it. No"
+    )
+    assert absent.endswith("And 4 more of this kind.")
+    assert unseen == "Note: No validation image shows 'Abeis': its AP counts as 0."
+    assert "'Abeis' (1 image) may be a misspelling of 'Abies' (12 images)" in suspect
+    assert advice == "More by: python -m helper_functions.check_data"
+    assert check_for_training(SplitTable(Path("s.csv"), samples[:24], ())) == []
 
 
 def test_training_prints_the_line(tiny_set: Path, run_here: Script, tmp_path: Path) -> None:
@@ -406,5 +410,39 @@ def test_training_prints_the_line(tiny_set: Path, run_here: Script, tmp_path: Pa
     done = run_here("train.py", *flags, *SMALL, "--epochs", 1, "--output-path", tmp_path / "out")
     assert done.status == 0, done.errors
     notes = [line for line in done.printed.splitlines() if line.startswith("Note: ")]
-    assert len(notes) == 1
-    assert "'grene' (1 image) may be a misspelling of 'green'" in notes[0]
+    assert len(notes) == 2
+    assert "No validation image shows 'grene'" in notes[0]
+    assert "'grene' (1 image) may be a misspelling of 'green'" in notes[1]
+
+
+def test_files_that_no_row_names_and_no_run_reads_are_noted(tmp_path: Path) -> None:
+    for name in ("a.heic", "sub/b.psd"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    (note,) = _found(_set(tmp_path, *GOOD)["notes"])["left-out-files"]
+    assert note.startswith("2 files with endings that cannot be read (.heic, .psd) were left out;")
+
+
+def test_names_that_look_the_same_are_shown_with_what_differs(tmp_path: Path) -> None:
+    rows = [f"{n}.png,['caf\xe9'],{split}" for n, split in enumerate(("train", "val"))]
+    report = _set(tmp_path, *rows, "2.png,['cafe\u0301'],train")
+    (note,) = _found(report["notes"])["doubtful-label"]
+    assert r"'cafe\u0301' (1 image) may be a misspelling of 'caf\xe9' (2 images)" in note
+    classes = tmp_path / "classes.txt"
+    classes.write_text("caf\xe9\n", encoding="utf-8")
+    faults = check(tmp_path / "splits.csv", tmp_path / "images", classes)[0]["faults"]
+    (fault,) = _found(faults)["unknown-label"]
+    assert fault.startswith(r"The class 'cafe\u0301' (1 image) is not in")
+    assert fault.endswith(r"Did you mean 'caf\xe9'?")
+
+
+def test_files_in_other_spellings_are_read_and_those_of_one_image_found(tmp_path: Path) -> None:
+    _image(tmp_path / "images" / "sub" / "e\u0301.png", 7)
+    _image(tmp_path / "images" / "v.png", 8)
+    rows = ("sub\\\xe9.png,['x'],train", "v.png,['x'],val", "sub/\xe9.png,['x'],train")
+    report = _set(tmp_path, *rows, images=False)
+    assert report["usable"] is True
+    (note,) = _found(report["notes"])["row-given-twice"]
+    assert note.startswith(
+        "Line 4 repeats line 2: 'sub/\xe9.png', there spelt 'sub\\\\\xe9.png', c"
+    )

@@ -12,7 +12,8 @@ import tifffile
 from conftest import SMALL, Script, assert_refused, data_flags
 from PIL import Image, UnidentifiedImageError
 
-from helper_functions.check_data.images import decode
+from helper_functions.check_data.images import decode, decode_all
+from helper_functions.checkpoints.checkpoint import read_checkpoint
 from helper_functions.data.bands import ImageFormat, parse_bands
 from helper_functions.data.cache import ImageCache
 from helper_functions.data.flags import make_image_format
@@ -29,7 +30,7 @@ def eight_bits(*shape: int) -> Any:
 
 
 def pixels(path: Path, image_format: ImageFormat = DEFAULT) -> Any:
-    assert image_problem(path) is None
+    assert image_problem(path, image_format) is None
     return np.asarray(read_image(path, image_format))
 
 
@@ -150,12 +151,11 @@ def test_the_range_of_twelve_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(path), np.rint(values / 4095 * 255))
 
 
-@pytest.mark.parametrize(("top", "scale"), [(1.0, 255), (200.0, 1)])
-def test_floats_of_three_bands(tmp_path: Path, top: float, scale: int) -> None:
-    values = (RNG.random((5, 6, 3)) * top).astype(np.float32)
+def test_floats_of_three_bands(tmp_path: Path) -> None:
+    values = RNG.random((5, 6, 3)).astype(np.float32)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, values, photometric="rgb")
-    np.testing.assert_allclose(pixels(path), values * scale, atol=0.5001)
+    np.testing.assert_allclose(pixels(path), values * 255, atol=0.5001)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_floats_of_three_bands(tmp_path: Path, top: float, scale: int) -> None:
         (np.full((2, 2, 4), -1, np.int16), "by --value-range"),
         (
             np.full((2, 2, 4), 300, np.float32),
-            "outside 0 to 255; give the values of black and white by --value-range",
+            "outside 0 to 1; give the values of black and white by --value-range, such as 0 255",
         ),
         (np.full((2, 2, 4), 1j, np.complex64), "its values are of the type complex64"),
     ],
@@ -231,14 +231,14 @@ def test_damaged_bytes_are_an_error_or_an_image(tmp_path: Path) -> None:
 def test_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.tif"
     write(path, eight_bits(8, 8, 5))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 63)
+    monkeypatch.setattr("helper_functions.data.bands.MAX_PIXELS", 63)
     problem = image_problem(path)
     assert problem is not None
-    assert problem.reason.startswith("it has more pixels than Pillow holds safe")
+    assert problem.reason.startswith("it has 8 x 8 pixels in 5 bands, which count as 8e-05 mega")
     assert refusal(path) == problem.reason
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 79)
-    assert "more pixels" in refusal(path)  # 5 bands count as more than 4
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80)
+    monkeypatch.setattr("helper_functions.data.bands.MAX_PIXELS", 79)
+    assert "--max-megapixels" in refusal(path)  # 5 bands count as more than 4
+    monkeypatch.setattr("helper_functions.data.bands.MAX_PIXELS", 80)
     assert pixels(path).shape == (8, 8, 3)
 
 
@@ -289,8 +289,10 @@ def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) ->
     flags = ("--bands", 5, 3, 1, "--value-range", 0, 4000)
     run = tmp_path / "run"
 
-    done = run_here("train.py", *data, *flags, *SMALL, "--epochs", 1, "--output-path", run)
+    limit = ("--max-megapixels", 0.002)
+    done = run_here("train.py", *data, *flags, *limit, *SMALL, "--epochs", 1, "--output-path", run)
     assert done.status == 0, done.errors
+    assert "max_megapixels" not in read_checkpoint(run / "last.ckpt")["info"]
     scores = []
     for other_flags in ((), flags, ("--bands", "paper")):
         results = ("--ckpt-path", run / "model-highest.ckpt", "--output", tmp_path / "val")
@@ -299,7 +301,17 @@ def test_the_checkpoint_remembers_the_bands(tmp_path: Path, run_here: Script) ->
         scores.append((tmp_path / "val" / "predictions.csv").read_text())
     assert scores[0] == scores[1] != scores[2]
 
+    low = ("--max-megapixels", 0.001)
+    sentence = "it has 40 x 40 pixels in 5 bands, which count as 0.002 megapixels"
+    results = ("--ckpt-path", run / "model-highest.ckpt", "--output", tmp_path / "none")
+    assert_refused(run_here("val.py", *data, *results, *low, "-j", 0), sentence, tmp_path / "none")
+    (checked,) = decode_all([images / "0.tif"], 1, make_image_format(None, None, 0.001))  # spawned
+    assert checked.problem is not None
+    assert checked.problem.startswith(sentence)
+
     other = tmp_path / "other"
+    done = run_here("train.py", *data, *low, *SMALL, "--output-path", other)
+    assert_refused(done, sentence, other)
     done = run_here("train.py", *data, "--bands", 9, 1, 2, *SMALL, "--output-path", other)
     assert_refused(done, "it has 5 bands, so there is no 9", other)
     done = run_here("train.py", *data, "--bands", "infrared", *SMALL, "--output-path", other)

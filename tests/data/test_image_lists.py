@@ -77,3 +77,18 @@ def test_patterns_and_folders_without_images_are_named(photos: Path) -> None:
         list_images(photos / "*.tif")
     with pytest.raises(UserError, match="nowhere is not an existing folder"):
         list_images(photos / "nowhere")
+
+
+def test_a_folder_of_files_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.heic").touch()
+    sentence = r"holds no image: .*\. 1 file with an ending that cannot be read \(\.heic\) was left"
+    with pytest.raises(UserError, match=sentence):
+        list_images(tmp_path)
+
+
+def test_a_list_may_hold_backslashes_and_decomposed_letters(photos: Path) -> None:
+    (photos / "caf\xe9.png").touch()
+    (photos / "list.txt").write_text("a\\one.png\ncafe\u0301.png\n", encoding="utf-8")
+    images = list_images(photos / "list.txt")
+    assert images.paths == [photos / "a" / "one.png", photos / "caf\xe9.png"]
+    assert images.names == ["a\\one.png", "cafe\u0301.png"]

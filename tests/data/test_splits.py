@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helper_functions.data.splits import Problem, Sample, parse_labels, parse_rows, read_split_table
+from helper_functions.data.splits import Problem, Sample, parse_rows, read_split_table
 from helper_functions.runtime.errors import UserError
 
 HEADER = "filename,label,split\n"
@@ -16,40 +16,6 @@ def _write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     path = folder / "splits.csv"
     path.write_bytes(text.encode(encoding))
     return path
-
-
-@pytest.mark.parametrize(
-    ("cell", "names"),
-    [
-        ("['Abies', 'Pinus']", ("Abies", "Pinus")),
-        ('["Abies"]', ("Abies",)),
-        ("['crab, red', 'eel']", ("crab, red", "eel")),
-        ("[oak, ash]", ("oak", "ash")),
-        ("oak", ("oak",)),
-        ("Dead man's fingers", ("Dead man's fingers",)),
-        ("[1.0, 9.0]", ("1.0", "9.0")),
-        ("[12]", ("12",)),
-        ("['a', 'a', ' b ']", ("a", "b")),
-        ("[]", ()),
-        ("  ", ()),
-        ("['']", ()),
-        ("('x', 'y')", ("x", "y")),
-    ],
-)
-def test_label_cells(cell: str, names: tuple[str, ...]) -> None:
-    assert parse_labels(cell) == names
-
-
-def _released_parse(cell: str) -> list[str]:
-    """The released parser: cut at commas, strip brackets, quotes and blanks."""
-    return [part.strip().strip("[]").strip().strip("'\"").strip() for part in cell.split(",")]
-
-
-@pytest.mark.parametrize(
-    "cell", ["['Abies', 'Pinus']", "[Abies]", "[1.0, 9.0]", '["a b", "c"]', "['x']", "x, y"]
-)
-def test_sane_cells_read_as_in_the_released_code(cell: str) -> None:
-    assert list(parse_labels(cell)) == _released_parse(cell)
 
 
 def test_classes_are_sorted_over_all_splits(tmp_path: Path) -> None:
@@ -96,6 +62,13 @@ def test_harmless_variations_read_alike(tmp_path: Path, text: str) -> None:
         (HEADER + "a.png,[],train\n", "names no class in any row"),
         (HEADER + "a.png,['x' 'y'],train\n", "line 2: the labels .* lack commas"),
         (HEADER + "a.png,\"['x'\n 'y']\",train\n", r"the labels \['x' 'y'\] lack commas"),
+        (HEADER + "a.png,nan,train\n", r"line 2: 'a.png' has no label, only nan.*\['nan'\]"),
+        (HEADER + "a.png,['x',train\n", r"line 2: the labels \['x' hold a bracket without its"),
+        (HEADER + "a.png,crab,eel,train\n", "line 2: the row has 4 columns.*double quotes"),
+        (HEADER + "a.png,car,train,train\n", "line 2: the row has 4 columns, but the header has 3"),
+        ("filename,label,label,split\na,x,y,train\n", "has 2 columns 'label'"),
+        (HEADER + 'a,"[0, 1]",train\nb,"[1, 1]",val\n', "a list of 2 zeros and ones in every"),
+        (HEADER + "a,['x'],train\n./a,['x'],val\n", "line 3: './a' is in the split val, but line"),
         (HEADER + "a,['x'],train\na,['x'],val\n", "line 3: 'a' is in the split val, but line 2"),
         (HEADER + 'a.png,"' + "x" * 200_000 + '",train\n', "line 2: this is not a valid CSV row"),
     ],
@@ -182,3 +155,40 @@ def test_reading_ends_where_the_file_breaks(tmp_path: Path) -> None:
     assert isinstance(problem, Problem)
     assert problem.kind == "unusable-csv"
     assert "line 3: this is not a valid CSV row" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        ("sub/a.png", "sub\\a.png", r"'sub\\a.png' is in the split val, but line 2 puts it as "),
+        ("caf\xe9.png", "cafe\u0301.png", r"'cafe\u0301.png' is in the split val, but line 2 puts"),
+        ("a.png", "./a.png", "'./a.png' is in the split val, but line 2 puts it as 'a.png' in tra"),
+    ],
+)
+def test_one_image_has_one_split_however_it_is_spelt(
+    tmp_path: Path, first: str, second: str, shown: str
+) -> None:
+    path = tmp_path / "s.csv"
+    rows = f"filename,label,split\n{first},['x'],train\n{second},['x'],val\n"
+    path.write_text(rows, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        read_split_table(path)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [r"..\a.png", r"sub\..\..\a.png", r"C:\photos\a.png"])
+def test_names_of_windows_stay_in_the_folder_too(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text(f"filename,label,split\n{name},['x'],train\n")
+    with pytest.raises(UserError, match="leaves the image folder"):
+        read_split_table(path)
+
+
+def test_what_only_looks_like_a_split_or_a_column_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("filename,label,split\na.png,['x'],tr\u0430in\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"'tr\\u0430in' is not a split; .* mean 'train'\?"):
+        read_split_table(path)
+    path.write_text("s\u200bplit,filename,label\ntrain,a.png,['x']\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no column 'split', .* like it: 's\\u200bplit'"):
+        read_split_table(path, labels=False)

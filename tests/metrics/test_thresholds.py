@@ -374,3 +374,10 @@ def test_flags_that_contradict_are_refused(run_val: Val, tmp_path: Path) -> None
         assert_refused(both, "--thresholds brings thresholds and temperature", tmp_path / "out")
     for flags in (("--tune-thresholds", "f3"), ("--temperature", "cold"), ("--temperature", "0")):
         assert_refused(run_val("out", *flags), f"argument {flags[0]}: ", tmp_path / "out")
+
+
+def test_a_class_that_only_looks_the_same_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps({"thresholds": {"cafe\u0301": 0.5}}))
+    with pytest.raises(UserError, match=r"for 'cafe\\u0301', .* class 'caf\\xe9' and is another"):
+        read_point(path, ["caf\xe9"])

@@ -25,7 +25,7 @@ from models import (
     build_for_inference,
     create_model,
 )
-from models.backbones import ALIASES, create_backbone, feature_map
+from models.backbones import ALIASES, create_backbone, feature_map, timm_name
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
 from models.volunet import SCORES
@@ -348,9 +348,37 @@ def test_settings_that_timm_refuses_get_a_sentence() -> None:
         create_model("resnet18", 5, no_such=1)
 
 
+@pytest.mark.parametrize(
+    "name", ["timm/test_resnet.r160_in1k", "hf_hub:timm/test_resnet", "hf-hub:timm/test_resnet"]
+)
+def test_names_of_the_model_hub_are_names_of_timm(name: str) -> None:
+    expected = timm.create_model("test_resnet", num_classes=0, global_pool="").state_dict()
+    built = create_backbone(name, image_size=64).state_dict()
+    assert {key: value.shape for key, value in built.items()} == {
+        key: value.shape for key, value in expected.items()
+    }
+
+
+def test_names_that_timm_has_replaced_are_taken() -> None:
+    assert timm_name("tf_efficientnet_b0_ns") == "tf_efficientnet_b0.ns_jft_in1k"
+
+
+@pytest.mark.parametrize("name", ["test_resnet.no_such", "test_resnet."])
+def test_unknown_tags_get_a_sentence_with_the_known(name: str) -> None:
+    with pytest.raises(ValueError, match=r"without a tag, or one of test_resnet\.r160_in1k\."):
+        create_backbone(name, image_size=64)
+
+
+def test_a_mute_refusal_names_code_layer_and_a_size_that_works() -> None:
+    model = create_model("halonet26t", 5, image_size=64)
+    with pytest.raises(ValueError, match=r"HaloAttn\); .*--image-size \(such as .*128") as refusal:
+        model.check_grid(112)
+    assert "% self.block_size == 0" in str(refusal.value)
+
+
 def test_a_size_that_the_backbone_refuses_gets_a_sentence() -> None:
     model = create_model("swin_tiny_patch4_window7_224", 5)
-    with pytest.raises(ValueError, match="refuses images of 100 x 100 pixels"):
+    with pytest.raises(ValueError, match=r"refuses images of 100 x 100 pixels: .*such as .*224"):
         model.check_grid(100)
 
 

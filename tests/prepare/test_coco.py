@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -67,3 +68,50 @@ def test_wrong_content_gets_one_sentence(
     coco.write(raw)
     damage(raw)
     refused("coco", raw, sentence)
+
+
+@pytest.mark.parametrize("key", ["image_id", "category_id"])
+def test_ids_may_be_numbers_or_texts(raw: Path, key: str) -> None:
+    """Some tools write the ids of annotations as texts, or as floats."""
+    truth = coco.write(raw)
+    path = raw / COCO
+    content = json.loads(path.read_text())
+    for form, entry in enumerate(content["annotations"]):
+        entry[key] = (str(entry[key]), float(entry[key]), f"{entry[key]}.0")[form % 3]
+    path.write_text(json.dumps(content))
+    assert prepare("coco", raw)[0] == truth
+
+
+def test_ids_may_be_texts_throughout(raw: Path) -> None:
+    truth = coco.write(raw)
+    content = json.loads((raw / COCO).read_text())
+    for entry in (*content["images"], *content["categories"]):
+        entry["id"] = f"{entry['id']}"
+    (raw / COCO).write_text(json.dumps(content))
+    assert prepare("coco", raw)[0] == truth  # the classes of an image in numeric order: 3 before 18
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"image_id": 9,', '"image_id": "009",', "there is no image '009' (there is '9')"),
+        ('"category_id": 3', '"category_id": "x"', "there is no category 'x'; correct its"),
+        ('"id": 9,', '"id": "25",', "the id 25 comes twice"),
+    ],
+)
+def test_ids_of_nothing_are_named_with_file_and_entry(
+    raw: Path, old: str, new: str, sentence: str
+) -> None:
+    coco.write(raw)
+    replaced(COCO, old, new)(raw)
+    refused("coco", raw, sentence)
+    refused("coco", raw, f"{raw / COCO}, entry ")
+
+
+def test_images_behind_links_and_backslashes_are_found(raw: Path) -> None:
+    truth = coco.write(raw)
+    (raw / "train2017").rename(raw.parent / "elsewhere")
+    (raw / "train2017").symlink_to(raw.parent / "elsewhere")
+    replaced(COCO, "000000000009.jpg", r"train2017\\000000000009.jpg")(raw)
+    replaced(COCO, "000000000025.jpg", r"coco\\images\\000000000025.jpg")(raw)
+    assert prepare("coco", raw)[0] == truth

@@ -13,7 +13,7 @@ import pytest
 from helper_functions.data.splits import read_split_table
 from helper_functions.prepare.__main__ import main
 from helper_functions.runtime.errors import UserError
-from raw_archives import coco, fathomnet, geolifeclef, onehot, shiprsimagenet, treesatai
+from raw_archives import coco, fathomnet, geolifeclef, labels, onehot, shiprsimagenet, treesatai
 
 ARCHIVES: dict[str, ModuleType] = {
     "treesatai": treesatai,
@@ -22,6 +22,7 @@ ARCHIVES: dict[str, ModuleType] = {
     "shiprsimagenet": shiprsimagenet,
     "coco": coco,
     "onehot": onehot,
+    "labels": labels,
 }
 # The file of each that holds the labels.
 TABLES = {
@@ -31,6 +32,7 @@ TABLES = {
     "shiprsimagenet": "COCO_Format/ShipRSImageNet_bbox_train_level_3.json",
     "coco": "annotations/instances_train2017.json",
     "onehot": "labels.csv",
+    "labels": "labels.csv",
 }
 
 Result = tuple[dict[str, tuple[list[str], str]], dict[str, Any]]

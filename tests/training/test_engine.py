@@ -110,6 +110,9 @@ class _Regression:
     monitor = "score"
     sums_over_images = False
 
+    def model_name(self, model: nn.Module) -> str:
+        return type(model).__name__
+
     def loss(
         self, model: nn.Module, images: Tensor, targets: Tensor, share: float = 1.0
     ) -> dict[str, Tensor]:
@@ -571,3 +574,81 @@ def test_the_log_replaces_rows_of_epochs_that_are_run_again(tmp_path: Path) -> N
     log.write({"epoch": 1, "loss": 0.25, "extra": 5})
     text = (tmp_path / "log.csv").read_text()
     assert text == "epoch,loss,extra\n0,0.3333333333,\n1,0.25,5\n"
+
+
+# Trying a step before the run
+
+
+class _Moving(_Pooled):
+    """Draws random numbers and changes buffers and weights as it goes."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        random.random()
+        with torch.no_grad():
+            self.get_parameter("0.weight").mul_(1.01)
+        return super().forward(images)
+
+
+def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    for name in ("plain", "dry"):
+        random.seed(0)
+        torch.manual_seed(0)
+        trainer = _trainer(tmp_path, tmp_path / name, model=_Moving(), batch_size=5, epochs=1)
+        if name == "dry":
+            before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+            states = random.getstate(), torch.get_rng_state()
+            trainer.dry_run()
+            assert random.getstate() == states[0]
+            assert torch.equal(torch.get_rng_state(), states[1])
+            for key, value in trainer.model.state_dict().items():
+                assert torch.equal(value, before[key]), key
+            assert all(parameter.grad is None for parameter in trainer.model.parameters())
+        trainer.fit()
+    _assert_same_end(tmp_path / "plain", tmp_path / "dry")
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sentence"),
+    [
+        (3, "on 1 image of 1 x 1 pixels is impossible: .*so choose --batch-size 2 or 4, or"),
+        (1, "on 1 image of 1 x 1 pixels is impossible: .*so choose --batch-size 2, or"),
+    ],
+)
+def test_a_batch_of_one_image_is_refused_before_the_run(
+    tmp_path: Path, batch_size: int, sentence: str
+) -> None:
+    trainer = _trainer(tmp_path, tmp_path / "run", model=_Moving(), batch_size=batch_size)
+    with pytest.raises(UserError, match=sentence):
+        trainer.dry_run()
+    assert not list((tmp_path / "run").iterdir())
+
+
+class _Failing(_Pooled):
+    def __init__(self, error: Exception) -> None:
+        super().__init__(nn.Linear(3, 1))
+        self.error = error
+
+    def forward(self, _: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes. Buy more."),
+            r"_Failing on 3 images of 1 x 1 pixels is impossible\. .*lower --batch-size",
+        ),
+        (IndexError("no such layer\nmore"), r": no such layer; choose another --backbone-name"),
+        (AssertionError(), r": AssertionError at 'raise self\.error'; choose another"),
+    ],
+)
+def test_whatever_a_model_raises_is_a_sentence(
+    tmp_path: Path, error: Exception, sentence: str
+) -> None:
+    trainer = _trainer(tmp_path, tmp_path / "run", model=_Failing(error))
+    with pytest.raises(UserError, match=sentence):
+        trainer.dry_run()

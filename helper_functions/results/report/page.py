@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from helper_functions.results.overlays import write_image
 from helper_functions.results.report import Charts, Gallery, KeyFigure, Section
 from helper_functions.runtime.files import make_folder, write_atomically
+from helper_functions.runtime.text import printable
 
 _HERE = Path(__file__).parent
 _QUALITY = 80  # of the JPEGs
@@ -44,6 +46,13 @@ def _setting(value: object) -> str:
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return " ".join(map(str, value))
     return str(value)
+
+
+def _visible(value: object) -> object:
+    """Return what the page shows of a value; bytes of a name that are not UTF-8 become "?"."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return printable(value.encode(errors="replace").decode())
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -86,6 +95,7 @@ def write_report(
     pages = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -101,5 +111,4 @@ def write_report(
         script=(_HERE / "report.js").read_text(encoding="utf-8"),
     )
     _write_figures(path.parent / "figures", sections)
-    # Bytes of a file name that are not UTF-8 become question marks.
-    _write_bytes(path, text.lstrip().encode(errors="replace"))
+    _write_bytes(path, text.lstrip().encode())

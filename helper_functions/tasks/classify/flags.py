@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from helper_functions.cli import KeyValues, add_flags, flag, from_flags, number
-from helper_functions.data.flags import LoaderSettings
 from helper_functions.metrics.thresholds import OperatingPoint, Rule, parse_rule, read_point
 from helper_functions.results.tables import PREDICTION_FORMATS
 from helper_functions.runtime.errors import UserError
@@ -182,7 +181,6 @@ class TrainingSettings:
         choices=("none", "inverse-frequency"),
         group="loss",
     )
-    batch_size: int = LoaderSettings.batch_size
 
     @classmethod
     def from_flags(cls, flags: argparse.Namespace) -> Self:

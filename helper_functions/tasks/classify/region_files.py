@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from helper_functions.results.overlays import spread_to_pixels, write_image
-from helper_functions.runtime.files import make_folder, write_atomically
+from helper_functions.runtime.files import make_folder, output_names, write_atomically
 from helper_functions.tasks.classify.region_maps import RegionMap, overlay_regions
 
 FOLDER = "regions"
+ENDINGS = (".overlay.png", ".labels.png", ".json")
 
 
 def label_image(region_map: RegionMap, height: int, width: int) -> Image.Image:
@@ -42,23 +43,19 @@ def to_json(
 
 
 def write_region_map(
-    folder: Path, filename: str, image: Image.Image, region_map: RegionMap, classes: Sequence[str]
+    target: Path,
+    filename: str,
+    image: Image.Image,
+    region_map: RegionMap,
+    classes: Sequence[str],
 ) -> None:
-    """Write ``FILENAME.overlay.png``, ``FILENAME.labels.png`` and ``FILENAME.json`` of an image.
-
-    Subfolders in the file name are made; its root and ``..`` are dropped, so that no file leaves
-    the folder.
-    """
-    name = PurePath(filename)
-    target = folder.joinpath(*(part for part in name.parts if part not in (name.anchor, "..")))
+    """Write the files of an image: a target's path, followed by each of ``ENDINGS``."""
     make_folder(target.parent)
-    overlay = overlay_regions(image, region_map, classes)
-    write_image(target.with_name(f"{target.name}.overlay.png"), overlay)
-    labels = label_image(region_map, image.height, image.width)
-    write_image(target.with_name(f"{target.name}.labels.png"), labels)
+    overlay, labels, data = (target.with_name(target.name + ending) for ending in ENDINGS)
+    write_image(overlay, overlay_regions(image, region_map, classes))
+    write_image(labels, label_image(region_map, image.height, image.width))
     content = json.dumps(to_json(region_map, filename, image.size, classes)) + "\n"
-    path = target.with_name(f"{target.name}.json")
-    write_atomically(path, lambda file: file.write(content.encode()), sync=False)
+    write_atomically(data, lambda file: file.write(content.encode()), sync=False)
 
 
 def write_region_maps(
@@ -70,6 +67,8 @@ def write_region_maps(
     read: Callable[[Path], Image.Image],
 ) -> None:
     """Write the region map of every image into the folder ``regions`` as the maps come in.
+
+    The files are named by ``output_names``, so that none leaves the folder or replaces another.
 
     Args:
         output: Folder of the results.
@@ -83,6 +82,7 @@ def write_region_maps(
         ImageError: If an image cannot be read.
     """
     bar = tqdm(filenames, desc="region maps", disable=None, leave=False)
-    for filename, path, region_map in zip(bar, paths, maps, strict=True):
-        write_region_map(output / FOLDER, filename, read(path), region_map, classes)
+    targets = output_names(filenames, *ENDINGS)
+    for filename, target, path, region_map in zip(bar, targets, paths, maps, strict=True):
+        write_region_map(output / FOLDER / target, filename, read(path), region_map, classes)
     print(f"The region maps of {len(filenames)} images are in {output / FOLDER}.")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
-from helper_functions.results.style import INK, PALETTE
+from helper_functions.results.style import INK, PALETTE, fold, new_figure, to_image
 from models import VoLUNet
 from models.kan import KANLinear, WICClassifier
 
 _CLASSES = 6
+_LINE_LENGTH = 40  # letters of a line of a class's name
 
 
 @torch.no_grad()
@@ -28,7 +26,7 @@ def draw_splines(model: VoLUNet, classes: Sequence[str]) -> Image.Image | None:
     if not isinstance(layer, KANLinear):
         return None
     strength = (layer.spline_weight.norm(dim=2) * layer.spline_scaler.abs()).cpu()
-    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    figure = new_figure(12, 6.5)
     for k, axis in enumerate(figure.subplots(2, _CLASSES // 2).flat):
         if k >= len(classes):
             axis.axis("off")
@@ -42,8 +40,6 @@ def draw_splines(model: VoLUNet, classes: Sequence[str]) -> Image.Image | None:
         axis.plot(x, (layer(inputs)[:, k] - others).float().cpu(), color=PALETTE["blue"])
         inner = float(knots[layer.spline_order]), float(knots[-layer.spline_order - 1])
         axis.axvspan(*inner, color=PALETTE["sky"], alpha=0.15)
-        title = axis.set_title(f"{classes[k]}, channel {channel}", fontsize=9, color=INK)
-        title.set_parse_math(False)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        name = fold(classes[k], _LINE_LENGTH, 2)
+        axis.set_title(f"{name}, channel {channel}", fontsize=9, color=INK)
+    return to_image(figure)

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from helper_functions.metrics.multilabel import Table
+from helper_functions.runtime.text import printable, shorten
 
 _LISTED = 10  # classes named before a list is shortened
+_WIDEST = 60  # letters of a name
 
 
 def _class_lines(classes: Sequence[str], table: Table) -> list[str]:
     """The per-class table, best AP first; the middle of a long list is left out."""
-    width = max(map(len, classes))
+    names = [shorten(printable(name), _WIDEST) for name in classes]
+    width = max(map(len, names))
     lines = [
-        f"{classes[k]:<{width}}  {table['support'][k]:6d} {table['AP'][k]:6.1f}  "
+        f"{names[k]:<{width}}  {table['support'][k]:6d} {table['AP'][k]:6.1f}  "
         f"{table['precision'][k]:9.1f}  {table['recall'][k]:6.1f} {table['F1'][k]:6.1f}"
         for k in np.argsort(-table["AP"], kind="stable")
     ]
@@ -43,7 +46,7 @@ def _region_lines(metrics: dict[str, Any]) -> list[str]:
 def _absent_lines(metrics: dict[str, Any], table: Table) -> list[str]:
     """The classes without an image."""
     support = zip(metrics["classes"], table["support"], strict=True)
-    absent = [name for name, count in support if count == 0]
+    absent = [shorten(printable(name), _WIDEST) for name, count in support if count == 0]
     if not absent:
         return []
     named = ", ".join(absent[:_LISTED]) + (", ..." if len(absent) > _LISTED else "")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from helper_functions.data.splits import Sample
 from helper_functions.runtime.errors import UserError
+from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 
 class MultiHotTargets(Sequence[Tensor]):
@@ -31,9 +32,13 @@ class MultiHotTargets(Sequence[Tensor]):
         for sample in samples:
             for name in sample.labels:
                 if name not in class_index:
+                    shown, hint = repr(name), ""
+                    if alike := find_look_alike(name, classes):
+                        shown, known = contrast(name, alike)
+                        hint = f" One of them is {known}, which looks the same."
                     raise UserError(
                         f"{source}, line {sample.line}: the model does not know the class "
-                        f"{name!r}; it was trained on {len(classes)} others."
+                        f"{shown}; it was trained on {len(classes)} others.{hint}"
                     )
             self.indices.append([class_index[name] for name in sample.labels])
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from helper_functions import cli
-from helper_functions.check_data.labels import label_notes
+from helper_functions.check_data.rows import check_for_training
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
 from helper_functions.data.dataset import Samples, check_images
 from helper_functions.data.flags import InputSettings
+from helper_functions.data.folders import locate
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import MaskFolder
 from helper_functions.data.splits import SplitTable, read_split_table
@@ -32,6 +33,7 @@ from helper_functions.results.overlays import draw_caption
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.results.tables import write_prediction_parts
 from helper_functions.runtime.errors import TrainingFailed, UserError
+from helper_functions.runtime.text import printable
 from helper_functions.tasks.base import PredictImages, Predictions, Results, Task
 from helper_functions.tasks.classify import flags as classify_flags
 from helper_functions.tasks.classify import report
@@ -163,8 +165,8 @@ class Classify(Task):
             flags.std = flags.std or list(published.std)
         table = read_split_table(flags.csv_path)
         _check_class_count(table, flags)
-        if notes := label_notes(table):
-            print(notes)
+        for line in check_for_training(table):
+            print(line)
         flags.num_classes = len(table.classes)
         return cls(
             table.classes,
@@ -194,13 +196,17 @@ class Classify(Task):
             )
         table = None if flags.csv_path is None else read_split_table(flags.csv_path)
         classes = info.get("classes") or _class_names(num_classes, table, checkpoint.path)
+        inputs = InputSettings.from_flags(flags, info)
+        masks = None
+        if flags.mask_dir is not None:
+            masks = MaskFolder(flags.mask_dir, classes, inputs.image_format)
         return cls(
             classes,
-            InputSettings.from_flags(flags, info),
+            inputs,
             table=table,
             img_dir=flags.img_dir,
             decisions=DecisionSettings.from_flags(flags, classes),
-            masks=None if flags.mask_dir is None else MaskFolder(flags.mask_dir, classes),
+            masks=masks,
             write_regions=flags.regions,
             grid=flags.superpixel_grid,
             score_from=flags.score_from,
@@ -225,7 +231,7 @@ class Classify(Task):
         rows = self.table.split(split)
         samples = Samples(
             [row.filename for row in rows],
-            [self.img_dir / row.filename for row in rows],
+            [locate(self.img_dir, row.filename) for row in rows],
             MultiHotTargets(rows, self.classes, self.table.path),
         )
         check_images(
@@ -282,6 +288,11 @@ class Classify(Task):
             print(f"Note: {note.message}")
         return model
 
+    def model_name(self, model: nn.Module) -> str:
+        """Return the name of the backbone."""
+        settings: dict[str, Any] = getattr(model, "settings", {})
+        return str(settings.get("backbone_name") or super().model_name(model))
+
     def check_device(self, device: torch.device, amp: torch.dtype | None) -> None:
         """Refuse what the package inplace-abn has no code for."""
         types = {"cpu": (None,), "cuda": (None, torch.float16)}.get(device.type, ())
@@ -292,7 +303,7 @@ class Classify(Task):
             )
 
     def check_model(self, model: nn.Module) -> None:
-        """Compare the settings of regions, images and batches with the feature map."""
+        """Compare the settings of regions and images with the feature map."""
         assert isinstance(model, VoLUNet)
         size = self.input.image_size
         try:
@@ -305,15 +316,6 @@ class Classify(Task):
                 f"feature map of images of {size} pixels has {rows} x {columns}; lower it, or "
                 "raise --image-size."
             )
-        if self.training.model and (rows, columns) == (1, 1):
-            assert self.table is not None
-            batch_size = self.training.batch_size
-            if 1 in (batch_size, len(self.table.split("train")) % batch_size):
-                raise UserError(
-                    f"Images of {size} pixels leave a feature map of one cell, and one of the "
-                    f"batches holds a single image: batch norm cannot work; change --batch-size or "
-                    f"--image-size."
-                )
 
     def to(self, device: torch.device) -> None:
         """Move the class weights to a device."""
@@ -493,8 +495,9 @@ class Classify(Task):
             scores = point.scale(part["scores"][: _SHOWN - count])  # type: ignore[arg-type]
             for index, row in zip(indices, scores, strict=False):
                 order = [k for k in np.argsort(-row) if row[k] > thresholds[k]]
-                labels = ", ".join(f"{self.classes[k]} {row[k]:.2f}" for k in order)
-                yield f"{samples.names[index]}: {labels or f'nothing above {limit}'}"
+                labels = ", ".join(f"{printable(self.classes[k])} {row[k]:.2f}" for k in order)
+                name = printable(samples.names[index])
+                yield f"{name}: {labels or f'nothing above {limit}'}"
                 count += 1
             if count >= _SHOWN:
                 break
@@ -548,7 +551,7 @@ class Classify(Task):
         for name, path, region_map in zip(samples.names, samples.paths, maps, strict=False):
             image = read_image(path, self.input.image_format)
             overlay = overlay_regions(image, region_map, self.classes, side=640)
-            yield f"regions/{Path(name).name}", overlay
+            yield f"regions/{name}", overlay  # as a whole: folders may hold equal names
         if (splines := draw_splines(model, self.classes)) is not None:
             yield "splines", splines
 

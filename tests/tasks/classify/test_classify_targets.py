@@ -26,3 +26,12 @@ def test_multi_hot_targets() -> None:
 def test_labels_the_model_does_not_know_are_named() -> None:
     with pytest.raises(UserError, match=r"s\.csv, line 3: .* class 'z'"):
         MultiHotTargets(SAMPLES, ["x", "y"], Path("s.csv"))
+
+
+def test_labels_that_look_like_a_known_class_are_shown_with_what_differs() -> None:
+    sample = Sample("a.png", ("H\xeatre",), "val", 2)
+    known = "He\u0302tre"
+    with pytest.raises(UserError) as caught:
+        MultiHotTargets([sample], ["oak", known], Path("s.csv"))
+    assert r"'H\xeatre'" in str(caught.value)
+    assert r"One of them is 'He\u0302tre', which looks the same." in str(caught.value)

@@ -249,3 +249,44 @@ def test_files_stay_in_their_folder_and_unreadable_images_are_left_out(
     found = {path.relative_to(output / "regions") for path in tmp_path.rglob("*.json")}
     absolute = (tmp_path / "near.png").relative_to(tmp_path.anchor)
     assert found == {Path("near.png.json"), Path(f"{absolute}.json"), Path("far.png.json")}
+
+
+def test_long_names_and_names_that_meet_lose_no_file(
+    run_here: Script, checkpoint: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    long = "\xe9" * 125 + "x.png"  # 255 bytes
+    for name in (long, "a.png", "A.png", "../a.png"):
+        Image.new("RGB", (30, 20), (9, 9, 99)).save(photos / name)
+    names = [long, "a.png", "A.png", "../a.png"]
+    (photos / "list.txt").write_text("\n".join(names), encoding="utf-8")
+    fixed = ("--device", "cpu", "-j", 0, "--ckpt-path", checkpoint, "--regions")
+    source = photos / "list.txt"
+    done = run_here("val.py", "--img_dir", source, *fixed, "--output", tmp_path / "out")
+    assert done.status == 0, done.errors
+    folder = tmp_path / "out" / "regions"
+    written = [json.loads(path.read_text())["filename"] for path in folder.rglob("*.json")]
+    assert sorted(written) == sorted(names)
+    assert len(list(folder.rglob("*.png"))) == 2 * len(names)
+    for path in folder.rglob("*.json"):  # the three files of an image share their name
+        stem = path.name.removesuffix(".json")
+        assert (folder / f"{stem}.overlay.png").is_file()
+        assert (folder / f"{stem}.labels.png").is_file()
+
+
+def test_a_folder_of_links_is_scored_and_what_is_left_out_is_noted(
+    run_here: Script, checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("photos/a.png", "far/b.png", "far/deep/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20), (9, 9, 99)).save(tmp_path / name)
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "photos" / "d.heic").touch()
+    fixed = ("--device", "cpu", "-j", 0, "--ckpt-path", checkpoint)
+    done = run_here("val.py", "--img_dir", tmp_path / "photos", *fixed, "--output", tmp_path / "o")
+    assert done.status == 0, done.errors
+    rows = (tmp_path / "o" / "predictions.csv").read_text().splitlines()[1:]
+    found = [row.partition(",")[0] for row in rows]
+    assert found == ["a.png", "link/b.png", "link/deep/c.png"]
+    assert "Note: 1 file with an ending that cannot be read (.heic) was left out;" in done.printed

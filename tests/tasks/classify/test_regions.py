@@ -413,3 +413,16 @@ def test_a_mask_folder_must_exist_and_needs_a_csv(
         val.main()
     assert left.value.code == 2
     assert "give --csv_path as well" in capsys.readouterr().err
+
+
+def test_masks_are_found_in_other_spellings_and_names_that_look_alike_are_refused(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sub").mkdir()
+    Image.fromarray(np.zeros((2, 3), np.uint8)).save(tmp_path / "sub" / "e\u0301.png")
+    (tmp_path / "classes.json").write_text(json.dumps(["crab"]))
+    folder = MaskFolder(tmp_path, ["crab"])
+    assert folder.read("sub\\\xe9.jpg").tolist() == [[0, 0, 0], [0, 0, 0]]
+    (tmp_path / "classes.json").write_text(json.dumps(["crab", "\u0441od"]))
+    with pytest.raises(UserError, match=r"names '\\u0441od', which looks like .* 'cod' and"):
+        MaskFolder(tmp_path, ["crab", "cod"])

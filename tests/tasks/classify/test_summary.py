@@ -66,3 +66,10 @@ def test_the_summary_shows_the_region_metrics() -> None:
         "the image's top class     50.25     40.00   20.00",
         "a random class           100.00",
     ]
+
+
+def test_names_cannot_steer_the_terminal_or_widen_its_table() -> None:
+    lines = _summary([10, 4], classes=["\x1b[31m\n\ud800", "x" * 300])
+    assert any(line.startswith(r"\x1b[31m\n\ud800 ") for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) < 120

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,13 @@ from matplotlib.ticker import NullFormatter
 from sklearn.metrics import precision_recall_curve
 
 from helper_functions.results.report import Chart, Charts
-from helper_functions.results.style import INK, MUTED, PALETTE, new_figure, style_axes
+from helper_functions.results.style import INK, MUTED, PALETTE, fold, new_figure, style_axes
 from helper_functions.tasks.classify.report.results import Results
 
 _DPI = 180
 _WIDTH, _HEIGHT = 4.6, 3.6  # inches
 _LINE = 0.17  # height of a line of a key, inches
-_LINE_LENGTH = 48  # letters
+_LINE_LENGTH = 48  # letters of a line of a name, of which a key shows two
 _FINE = 4000  # bins of scores behind the curve of all labels
 _SHOWN = 3  # classes at each end
 _BINS = 25  # of a histogram
@@ -28,13 +27,11 @@ _WORST = (("vermilion", "-"), ("orange", (0, (6, 2))), ("purple", (0, (1, 1.5)))
 
 def _add_key(figure: Figure, lines: list[tuple[Any, str]]) -> None:
     """Name the lines of a chart below it; the figure grows by the height of their names."""
-    names = [textwrap.fill(name, _LINE_LENGTH) for _, name in lines]
+    names = [name for _, name in lines]
     rows = sum(name.count("\n") + 1 for name in names)
     figure.set_size_inches(_WIDTH, _HEIGHT + _LINE * rows)
     style = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 3}
-    key = figure.legend([line for line, _ in lines], names, loc="outside lower left", **style)
-    for text in key.get_texts():
-        text.set_parse_math(False)
+    figure.legend([line for line, _ in lines], names, loc="outside lower left", **style)
 
 
 def _precision_recall(results: Results) -> Chart:
@@ -62,7 +59,8 @@ def _precision_recall(results: Results) -> Chart:
             style: dict[str, Any] = {"color": PALETTE[color], "linestyle": dashes, "linewidth": 1.8}
             (line,) = axes.step(recall, precision, where="post", **style)
             ap = f"AP\N{NO-BREAK SPACE}{results.table['AP'][k]:.1f}"
-            lines.append((line, f"{word}: {results.classes[k]} ({ap})"))
+            name = fold(f"{word}: {results.classes[k]}", _LINE_LENGTH, 2)
+            lines.append((line, f"{name} ({ap})"))
     _add_key(figure, lines)
     return Chart("precision_recall", "Precision and recall", figure)
 

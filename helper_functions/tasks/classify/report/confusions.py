@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from helper_functions.results.report import Cell, Chart, Charts, Column, Section, Table
-from helper_functions.results.style import INK, PALETTE, PAPER, new_figure
+from helper_functions.results.style import INK, PALETTE, PAPER, fold, new_figure
 from helper_functions.tasks.classify.report.results import Results
 
 BoolArray = npt.NDArray[np.bool_]
@@ -81,8 +80,7 @@ def _matrix(results: Results, pairs: Pairs, rows: str, columns: str) -> Figure |
     support = np.maximum(pairs.support[members], 1)
     shares = 100 * pairs.counts[np.ix_(members, members)] / support[:, None]
     labels = [
-        "\n".join(textwrap.wrap(results.classes[k], _LINE_LENGTH, max_lines=2, placeholder="…"))
-        + f" \N{MIDDLE DOT} {rank}"
+        f"{fold(results.classes[k], _LINE_LENGTH, 2)} \N{MIDDLE DOT} {rank}"
         for rank, k in enumerate(pairs.classes[members], 1)
     ]
     lines = max(label.count("\n") for label in labels) + 1
@@ -95,7 +93,7 @@ def _matrix(results: Results, pairs: Pairs, rows: str, columns: str) -> Figure |
             axes.text(x, y, f"{percent:.0f}", color=ink, fontsize=8, ha="center", va="center")
     ticks = range(len(members))
     axes.set_xticks(ticks, [str(tick + 1) for tick in ticks], fontsize=8, color=INK)
-    axes.set_yticks(ticks, labels, fontsize=9, color=INK, parse_math=False)
+    axes.set_yticks(ticks, labels, fontsize=9, color=INK)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(columns, color=INK)
