@@ -65,8 +65,11 @@ ablation: $(INSTALLED)
 		--csv_path $(DEMO)/data/splits.csv --mask_dir $(DEMO)/data/masks \
 		--output runs/ablation/forest
 ifneq ($(AQUARIUM),)
+	$(RUN) tests/benchmarks/box_masks.py --boxes $(AQUARIUM)/boxes --images $(AQUARIUM)/images \
+		--names fish jellyfish penguin puffin shark starfish stingray --output runs/ablation/boxes
 	$(RUN) -m helper_functions.experiments aquarium --img_dir $(AQUARIUM)/images \
-		--csv_path $(AQUARIUM)/splits.csv --output runs/ablation/aquarium -- $(AQUARIUM_FLAGS)
+		--csv_path $(AQUARIUM)/splits.csv --mask_dir runs/ablation/boxes \
+		--output runs/ablation/aquarium -- $(AQUARIUM_FLAGS)
 endif
 
 figures: $(INSTALLED)
