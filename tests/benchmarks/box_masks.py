@@ -19,7 +19,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from helper_functions.data.masks import NAMES_FILE  # noqa: E402
+from helper_functions.data.masks import NAMES_FILE
 
 
 def draw_boxes(text: str, width: int, height: int) -> Image.Image:
