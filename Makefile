@@ -34,9 +34,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-export.txt cons
 demo: $(INSTALLED)
 	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles $(TILES)
 	$(RUN) train.py --img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
-		--backbone-name resnet10t --image-size 160 --subsampling --vdsm nearest \
+		--backbone-name resnet10t --image-size 160 --recipe regions \
 		--epochs $(EPOCHS) --lr 2e-3 --head-lr-factor 4 --channels-last \
-		--no-rand-augment --cutout 0 --horizontal-flip \
 		--output-path $(DEMO)/train --resume auto
 	$(RUN) val.py --ckpt-path $(DEMO)/train/model-highest.ckpt \
 		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \

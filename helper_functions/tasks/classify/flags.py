@@ -29,17 +29,26 @@ DATASETS: dict[str, tuple[int | None, str]] = {
     "csv": (None, "A split CSV of your own."),
 }
 
-# Defaults of --recipe; see "Does it help?" in the README.
+_RECOMMENDED: dict[str, Any] = {
+    "normalize": "backbone",
+    "cutout": 0.0,
+    "rand_augment": False,
+    "horizontal_flip": True,
+    "head_lr_factor": 10.0,
+    "vdsm": "nearest",
+    "nms_weight": 30.0,
+}
+# Defaults of --recipe; see "Does it help?" in the README. "regions" is for images that many classes
+# share: every cell is a region and learns from the tags, and images are scored by their cells.
 RECIPES: dict[str, dict[str, Any]] = {
     "released": {},
-    "recommended": {
-        "normalize": "backbone",
-        "cutout": 0.0,
-        "rand_augment": False,
-        "horizontal_flip": True,
-        "head_lr_factor": 10.0,
-        "vdsm": "nearest",
-        "nms_weight": 30.0,
+    "recommended": _RECOMMENDED,
+    "regions": {
+        **_RECOMMENDED,
+        "min_superpixels": 0,
+        "nms_weight": 0.0,
+        "region_tag_weight": 1.0,
+        "score_from": "regions",
     },
 }
 
