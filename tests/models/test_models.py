@@ -371,7 +371,7 @@ def test_unknown_tags_get_a_sentence_with_the_known(name: str) -> None:
 
 def test_a_mute_refusal_names_code_layer_and_a_size_that_works() -> None:
     model = create_model("halonet26t", 5, image_size=64)
-    with pytest.raises(ValueError, match=r"HaloAttn\); .*--image-size \(such as .*128") as refusal:
+    with pytest.raises(ValueError, match=r"HaloAttn\); .*--image-size \(such as 256\)") as refusal:
         model.check_grid(112)
     assert "% self.block_size == 0" in str(refusal.value)
 
