@@ -135,7 +135,7 @@ def validate(programs: Programs, data: list[object], run: Path, output: Path) ->
     metrics = json.loads((output / "metrics.json").read_text())
     with (run / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    note = f"seed {args['seed']}, {len(rows)} epochs"
+    note = f"seed {args['seed']}, epochs: {len(rows)}"
     return Result(metrics["MAE"], metrics["RMSE"], sum(float(r["seconds"]) for r in rows), note)
 
 
