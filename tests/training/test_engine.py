@@ -108,6 +108,7 @@ def test_absent_devices_are_refused() -> None:
 
 class _Regression:
     monitor = "score"
+    higher_is_better = True
     sums_over_images = False
 
     def model_name(self, model: nn.Module) -> str:
