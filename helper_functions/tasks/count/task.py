@@ -255,7 +255,7 @@ class Count(Task):
     def fingerprint(self) -> str:
         """Return a hash of the splits and points."""
         assert self.table is not None and self.points is not None
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(repr(self.points.classes).encode())
         for row in self.table.samples:
             points = self.points.images[row.filename]
             digest.update(f"{row.filename}\0{row.split}\0".encode(errors="surrogateescape"))
