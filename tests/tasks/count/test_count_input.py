@@ -9,18 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Script, assert_refused
-from discs import flags_of, write_discs
+from discs import flags_of, save_model, write_discs
 from PIL import Image
 
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.points import check_points, read_point_rows
 from helper_functions.check_data.rows import read_rows
-from helper_functions.checkpoints.checkpoint import save_checkpoint
 from helper_functions.data.points import check_inside
 from helper_functions.runtime.errors import UserError
 from helper_functions.tasks.count.intervals import read_calibration
 from helper_functions.tasks.count.task import Count
-from models import create_network
 
 READ = "All input has been read."
 Train = Callable[..., tuple[object, ...]]
@@ -201,12 +199,7 @@ def test_other_files_are_no_calibration(tmp_path: Path) -> None:
 def test_validation_refuses_what_training_does(
     discs: Path, run_here: Script, tmp_path: Path
 ) -> None:
-    checkpoint, output = tmp_path / "model.ckpt", tmp_path / "out"
-    network = create_network("dilated", 1)
-    info = {"task": "count", "classes": ["object"], "scale": 1.0, "loss_mode": "released"}
-    info |= {"image_size": None, "mean": None, "std": None}
-    content = {"settings": network.settings, "model": network.state_dict(), "info": info}
-    save_checkpoint(checkpoint, {**content, "args": {}})
+    checkpoint, output = save_model(tmp_path / "model.ckpt"), tmp_path / "out"
     start = ("val.py", "--ckpt-path", checkpoint, "--output", output, "--device", "cpu", "-j", 0)
     complete = (*start, *flags_of(discs))
     for number, (text, sentence) in enumerate(
