@@ -56,9 +56,8 @@ def save_model(path: Path) -> Path:
     """Save an untrained small network, whose logits are near 0."""
     torch.manual_seed(0)
     network = create_network("dilated", 1, output_bias=0.0)
-    settings = {"architecture": "network", **network.settings}
     info = {"task": "count", "classes": ["object"], "scale": 1.0, "loss_mode": "released"}
     info |= {"image_size": None, "mean": None, "std": None}
-    content = {"settings": settings, "model": network.state_dict(), "info": info}
-    save_checkpoint(path, {**content, "args": {}})
+    content = {"settings": network.settings, "model": network.state_dict(), "info": info}
+    save_checkpoint(path, {"architecture": network.architecture, **content, "args": {}})
     return path

@@ -24,6 +24,13 @@ def read_log(output: Path) -> list[dict[str, str]]:
     return [{**row, "seconds": ""} for row in TrainingLog(output / "log.csv").read()]
 
 
+def assert_equal_runs(output: Path, other: Path) -> None:
+    """Two trainings ended alike, byte for byte."""
+    assert read_log(output) == read_log(other)
+    for name in FILES:
+        assert (output / name).read_bytes() == (other / name).read_bytes(), name
+
+
 def _start(arguments: Sequence[object], kill: tuple[float, signal.Signals] | None) -> int:
     """Start a run, and kill it after some seconds or let it finish; its exit status."""
     with subprocess.Popen(
@@ -74,17 +81,14 @@ def compare_killed_runs(
         if status:
             met += 1
             continue
-        assert read_log(output) == read_log(undisturbed)
-        for name in FILES:
-            assert (output / name).read_bytes() == (undisturbed / name).read_bytes(), name
+        assert_equal_runs(output, undisturbed)
         if met == kills:
             return
         shutil.rmtree(output)
 
 
-# Ends this process by SIGKILL when it has written two parts of four images.
-KILLED = """
-import os, runpy, signal, sys
+# Both end this process by SIGKILL: once two parts of four images are written, or after seven steps.
+_PREDICTING = """
 from helper_functions.inference import resumable as predicting
 predicting._IMAGES_PER_PART = 4
 save = predicting.PredictionStore.save
@@ -93,19 +97,38 @@ def save_and_die(self, number, part):
     if number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 predicting.PredictionStore.save = save_and_die
-sys.argv[0] = "val.py"
-runpy.run_path("val.py", run_name="__main__")
+"""
+_TRAINING = """
+from helper_functions.training.engine import Trainer
+step = Trainer.step
+def step_and_die(self, micro_batches):
+    step(self, micro_batches)
+    if self.state.step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+Trainer.step = step_and_die
 """
 
 
-def predict_until_killed(*arguments: object) -> None:
-    """Run ``val.py`` until eight images are predicted."""
+def _run_until_killed(patch: str, script: str, arguments: Sequence[object]) -> None:
+    start = f"sys.argv[0] = {script!r}\nrunpy.run_path({script!r}, run_name='__main__')"
+    code = f"import os, runpy, signal, sys\n{patch}{start}"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, arguments)],
         cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def predict_until_killed(*arguments: object) -> None:
+    """Run ``val.py`` until eight images are predicted."""
+    _run_until_killed(_PREDICTING, "val.py", arguments)
+
+
+def train_until_killed(*arguments: object) -> None:
+    """Run ``train.py`` for seven steps."""
+    _run_until_killed(_TRAINING, "train.py", arguments)

@@ -85,7 +85,7 @@ def count_edges(highest: int) -> npt.NDArray[np.float64]:
     """Return edges of at most 40 bins of equally many counts each, the last one at ``highest``."""
     width = -(-(highest + 1) // _BINS)
     bins = highest // width + 1
-    return np.arange(bins + 1) * width - 0.5
+    return np.arange(bins + 1, dtype=np.float64) * width - 0.5
 
 
 def draw_counts(path: Path, counts: Mapping[str, Sequence[int]]) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import Command, Script
 from discs import flags_of, save_model, write_discs
-from interruptions import compare_killed_runs, predict_until_killed
+from interruptions import (
+    assert_equal_runs,
+    compare_killed_runs,
+    predict_until_killed,
+    train_until_killed,
+)
 
 from helper_functions.inference import resumable
 
@@ -21,8 +26,8 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _arguments(discs: Path, output: Path) -> Sequence[object]:
-    flags = ("--epochs", 6, "--save-every-steps", 2, "--ema-decay", 0.9, "--workers", 1)
+def _arguments(discs: Path, output: Path, workers: int) -> Sequence[object]:
+    flags = ("--epochs", 6, "--save-every-steps", 2, "--ema-decay", 0.9, "--workers", workers)
     network = ("--network", "dilated", "--lr", 5e-3, "-b", 2, "--device", "cpu")
     random = ("--crop-size", 32, "--scale-jitter", 0.2, "--horizontal-flip")
     end = ("--output-path", output, "--resume", "auto")
@@ -30,17 +35,28 @@ def _arguments(discs: Path, output: Path) -> Sequence[object]:
 
 
 def test_a_killed_training_ends_byte_for_byte_as_an_undisturbed_one(
-    discs: Path, command: Command, tmp_path: Path
+    discs: Path, run_here: Script, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    compare_killed_runs(_arguments(discs, output), output, command, kills=1, seed=0)
+    arguments = _arguments(discs, output, workers=0)
+    train_until_killed(*arguments[1:])
+    done = run_here(*arguments)
+    assert done.status == 0, done.errors
+    assert "epoch 1/6" not in done.printed
+    shutil.move(output, tmp_path / "continued")
+    done = run_here(*arguments)
+    assert done.status == 0, done.errors
+    assert "epoch 1/6" in done.printed
+    assert_equal_runs(output, tmp_path / "continued")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_many_kills(seed: int, discs: Path, command: Command, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    compare_killed_runs(_arguments(discs, output), output, command, kills=12, seed=200 + seed)
+    compare_killed_runs(
+        _arguments(discs, output, workers=1), output, command, kills=12, seed=200 + seed
+    )
 
 
 def test_a_killed_validation_continues_and_ends_as_an_undisturbed_one(

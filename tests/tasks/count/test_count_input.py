@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from helper_functions.tasks.count.intervals import read_calibration
 from helper_functions.tasks.count.task import Count
 
 READ = "All input has been read."
-Train = Callable[..., tuple[object, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -239,10 +238,7 @@ def _damaged(content: bytes, draw: random.Random) -> bytes:
 
 
 @pytest.mark.usefixtures("stop_before_the_model")
-@pytest.mark.parametrize(
-    "files",
-    [pytest.param(40, id="quick"), pytest.param(600, id="thorough", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("files", [40, pytest.param(600, marks=pytest.mark.slow)])
 def test_damaged_points(files: int, discs: Path, run_here: Script, tmp_path: Path) -> None:
     """Training takes or refuses a damaged table as the check does."""
     draw = random.Random(files)
