@@ -119,11 +119,13 @@ def checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("checked_here")
 def test_points_outside_their_image_are_named_and_counted(tmp_path: Path) -> None:
-    points = (*POINTS, "b.png,11.5,7.5", "b.png,11.6,2", "c.png,3,8", "d.png,40,1")
+    points = (*POINTS, "b.png,11.5,7.5", "b.png,11.6,2", "c.png,3,8", "c.png,9,9", "d.png,40,1")
     csv_path, points_path = _write(tmp_path, SPLITS, points)
     report, *_ = check(csv_path, tmp_path / "images", points_path=points_path, limit=2)
     (fault,) = report["faults"]
     assert (fault["kind"], fault["count"]) == ("point-outside-its-image", 3)
+    (note,) = report["notes"]
+    assert "line 9: the point (40, 1) lies outside 'd.png'" in note["examples"][0]
     assert fault["examples"][0] == (
         f"{points_path}, line 6: the point (11.6, 2) lies outside 'b.png', which has 12 x 8 "
         f"pixels; the center of the last is (11, 7)."
