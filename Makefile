@@ -34,9 +34,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-export.txt cons
 demo: $(INSTALLED)
 	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles $(TILES)
 	$(RUN) train.py --img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
-		--backbone-name resnet10t --image-size 160 --subsampling --vdsm nearest \
+		--backbone-name resnet10t --image-size 160 --recipe regions \
 		--epochs $(EPOCHS) --lr 2e-3 --head-lr-factor 4 --channels-last \
-		--no-rand-augment --cutout 0 --horizontal-flip \
 		--output-path $(DEMO)/train --resume auto
 	$(RUN) val.py --ckpt-path $(DEMO)/train/model-highest.ckpt \
 		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
@@ -65,8 +64,11 @@ ablation: $(INSTALLED)
 		--csv_path $(DEMO)/data/splits.csv --mask_dir $(DEMO)/data/masks \
 		--output runs/ablation/forest
 ifneq ($(AQUARIUM),)
+	$(RUN) tests/benchmarks/box_masks.py --boxes $(AQUARIUM)/boxes --images $(AQUARIUM)/images \
+		--names fish jellyfish penguin puffin shark starfish stingray --output runs/ablation/boxes
 	$(RUN) -m helper_functions.experiments aquarium --img_dir $(AQUARIUM)/images \
-		--csv_path $(AQUARIUM)/splits.csv --output runs/ablation/aquarium -- $(AQUARIUM_FLAGS)
+		--csv_path $(AQUARIUM)/splits.csv --mask_dir runs/ablation/boxes \
+		--output runs/ablation/aquarium -- $(AQUARIUM_FLAGS)
 endif
 
 figures: $(INSTALLED)

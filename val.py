@@ -74,7 +74,7 @@ def main() -> None:
     task = task_type.from_checkpoint(checkpoint, flags)
     device = resolve_device(flags.device)
     amp = resolve_amp(flags.amp, device)
-    model = checkpoint.model().to(device)
+    model = checkpoint.model(task.model_changes()).to(device)
     task.check_model(model)
     scorer = model if flags.tta == "none" else AveragedModel(model, flags.tta)
     predictor = Predictor(task, scorer, cli.from_flags(LoaderSettings, flags), device, amp)

@@ -39,13 +39,26 @@ _KEYS = ("backbone", "ablation", "seeds")
 
 
 class Run(NamedTuple):
-    """One training: what is compared, and the words of the command line that say so."""
+    """One training and one validation of it: what is compared, and the words that say so."""
 
     backbone: str
     ablation: str
     seed: int
-    words: list[str]
+    words: list[str]  # of train.py
     folder: Path
+    validation: str = ""  # name of one of several
+    val_words: Sequence[str] = ()  # of val.py
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """Backbone and ablation, as tables name them."""
+        ablation = f"{self.ablation}, {self.validation}" if self.validation else self.ablation
+        return self.backbone, ablation
+
+    @property
+    def results(self) -> Path:
+        """The folder of the validation."""
+        return self.folder / (f"val-{self.validation}" if self.validation else "val")
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -92,7 +105,9 @@ def plan(recipe: dict[str, Any], args: argparse.Namespace) -> list[Run]:
         compared = {**(recipe["ablations"][ablation] or {}), "seed": seed}
         words = [*to_arguments(common), *args.train_flags, *to_arguments(compared)]
         folder = args.output / backbone / ablation / f"seed{seed}"
-        runs.append(Run(backbone, ablation, seed, words, folder))
+        for name, flags in (recipe.get("validations") or {"": {}}).items():
+            validation = (name, to_arguments(flags or {}))
+            runs.append(Run(backbone, ablation, seed, words, folder, *validation))
     return runs
 
 
@@ -139,19 +154,20 @@ def _claim(run: Run, csv_path: Path) -> None:
 def run_once(run: Run, args: argparse.Namespace) -> None:
     """Train and validate one run, unless that is done already."""
     _claim(run, args.csv_path)
-    if (run.folder / "val" / "metrics.json").is_file():
+    if (run.results / "metrics.json").is_file():
         return
     log = run.folder / "output.txt"
     data = ["--img_dir", args.img_dir, "--csv_path", args.csv_path]
     masks = ["--mask-dir", args.mask_dir] if args.mask_dir else []
-    _call("train.py", [*data, *run.words, "--output-path", run.folder, "--resume", "auto"], log)
-    results = ["--ckpt-path", run.folder / BEST, "--output", run.folder / "val"]
-    _call("val.py", [*data, *masks, *results], log)
+    if not any(run.folder.glob("val*/metrics.json")):  # else it has been trained
+        _call("train.py", [*data, *run.words, "--output-path", run.folder, "--resume", "auto"], log)
+    results = ["--ckpt-path", run.folder / BEST, "--output", run.results]
+    _call("val.py", [*data, *masks, *run.val_words, *results], log)
 
 
 def read_metrics(run: Run) -> dict[str, Any] | None:
     """Return the metrics of a finished run; ``<name>_last`` is the value of the last epoch."""
-    path = run.folder / "val" / "metrics.json"
+    path = run.results / "metrics.json"
     if not path.is_file():
         return None
     metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -163,8 +179,8 @@ def read_metrics(run: Run) -> dict[str, Any] | None:
 
 def summarize(runs: Sequence[Run], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield mean and standard deviation over the finished seeds, a row a backbone and ablation."""
-    for backbone, ablation in dict.fromkeys((run.backbone, run.ablation) for run in runs):
-        same = [run for run in runs if (run.backbone, run.ablation) == (backbone, ablation)]
+    for backbone, ablation in dict.fromkeys(run.row for run in runs):
+        same = [run for run in runs if run.row == (backbone, ablation)]
         results = [metrics for run in same if (metrics := read_metrics(run)) is not None]
         row: dict[str, Any] = {"backbone": backbone, "ablation": ablation, "seeds": len(results)}
         for column in columns:
@@ -231,7 +247,7 @@ def main() -> None:
     columns = get_task((recipe.get("flags") or {}).get("task", DEFAULT_TASK)).columns
     make_folder(args.output)
     for number, run in enumerate(runs, 1):
-        print(f"{number}/{len(runs)}: {run.backbone}, {run.ablation}, seed {run.seed}", flush=True)
+        print(f"{number}/{len(runs)}: {', '.join(run.row)}, seed {run.seed}", flush=True)
         run_once(run, args)
         write_tables(runs, columns, args.output)
     print((args.output / "results.md").read_text(encoding="utf-8"))

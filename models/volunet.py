@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from models.pretrained import load_backbone_weights, warn_of_differences
 from models.vdsm import VARIANTS, pad_regions, pool_superpixels, superpixel_labels
 
 HEADS = ("kan", "linear")
+SCORES = ("image", "regions", "mean")  # what the logits of an image are made of in evaluation
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class VoLUNetConfig:
     sub_w: int = 4  # columns after subsampling
     min_superpixels: int = 6  # h*w - min_superpixels edges merge; 0 turns VDSM off
     vdsm: str = "released"  # variant of VDSM: released, corrected or nearest
+    score_from: str = "image"  # the pooled feature, the cells' logits pooled, or their mean
+    region_tag_sharpness: float = 4.0  # of that pooling, see ``pool_cells``; not in the paper
     head: str = "kan"  # kan is the WIC-Classifier, linear a plain layer to compare it with
     kan_grid_size: int = 5  # intervals of the KAN head's spline grid
     kan_spline_order: int = 3  # degree of its splines
@@ -50,6 +54,14 @@ class VoLUNetConfig:
             raise ValueError(
                 f"Unknown VDSM variant {self.vdsm!r}; choose one of {', '.join(VARIANTS)}."
             )
+        if self.score_from not in SCORES:
+            raise ValueError(
+                f"Unknown source of scores {self.score_from!r}; choose one of {', '.join(SCORES)}."
+            )
+        if not self.region_tag_sharpness >= 0:
+            raise ValueError(
+                f"region_tag_sharpness is {self.region_tag_sharpness}; choose a number from 0."
+            )
         if self.head not in HEADS:
             raise ValueError(f"Unknown head {self.head!r}; choose {' or '.join(HEADS)}.")
 
@@ -62,13 +74,22 @@ class TrainingOutput(NamedTuple):
 
     logits: Tensor  # (B, K), of the globally pooled feature
     region_logits: Tensor  # (R, K), of every region of the batch, image after image
-    region_weights: Tensor | None  # (R,), 1 for a region, 0 for padding; None without padding
+    region_images: Tensor  # int64 (R,), the image that each region belongs to
+    region_sizes: Tensor  # (R,), how many cells each region has; 0 for a row of padding
+
+
+class Regions(NamedTuple):
+    """The local vectors of a batch."""
+
+    features: Tensor  # float32 (R, C)
+    images: Tensor  # int64 (R,), the image that each belongs to
+    sizes: Tensor  # (R,), how many cells each region has; 0 for a row of padding
 
 
 class RegionScores(NamedTuple):
     """Logits of images and of their regions."""
 
-    logits: Tensor  # (B, K), of the globally pooled feature, as the forward pass gives them
+    logits: Tensor  # (B, K), as the forward pass gives them
     labels: Tensor  # int64 (B, h, w), the region of every cell, 0..n-1 in each image
     region_logits: Tensor  # (R, K), of every region: image after image, ascending label
 
@@ -83,6 +104,19 @@ def average_to_grid(features: Tensor, rows: int, columns: int) -> Tensor:
 def _pool(features: Tensor) -> Tensor:
     """Average over the map in float32: (B, C, H, W) -> (B, C)."""
     return features.float().mean(dim=(2, 3))
+
+
+def pool_cells(logits: Tensor, sharpness: float) -> Tensor:
+    """Pool the logits z of cells, (B, N, K) -> (B, K), by (1 / r) log mean exp(r z).
+
+    The sharpness r leads from the mean (0) to the maximum (infinity).
+    """
+    if sharpness == 0:
+        return logits.mean(dim=1)
+    if math.isinf(sharpness):
+        return logits.amax(dim=1)
+    total = torch.logsumexp(sharpness * logits, dim=1)
+    return (total - math.log(logits.shape[1])) / sharpness
 
 
 class VoLUNet(nn.Module):
@@ -121,37 +155,56 @@ class VoLUNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor | TrainingOutput:
         """Score images (B, 3, size, size): logits (B, K); in training a ``TrainingOutput``."""
         if not self.training:
-            scores: Tensor = self.head(self.pooled_features(images))
-            return scores
+            return self.score_features(feature_map(self.backbone, images))
         features = feature_map(self.backbone, images)
         pooled = _pool(features)
-        regions, region_weights = self.region_features(features)
+        regions = self.region_features(features)
         # One call for images and regions: the layer's weights are expanded once.
-        logits = self.head(torch.cat([pooled, regions]))
-        return TrainingOutput(logits[: len(pooled)], logits[len(pooled) :], region_weights)
+        logits = self.head(torch.cat([pooled, regions.features]))
+        return TrainingOutput(
+            logits[: len(pooled)], logits[len(pooled) :], regions.images, regions.sizes
+        )
+
+    def score_features(self, features: Tensor) -> Tensor:
+        """Score images by their feature maps (B, C, H, W), as ``score_from`` asks: (B, K)."""
+        logits: Tensor
+        if self.config.score_from == "image":
+            logits = self.head(_pool(features))
+            return logits
+        cells = features.flatten(2).transpose(1, 2).float()
+        cell_logits = self.head(cells.flatten(0, 1)).unflatten(0, (-1, cells.shape[1]))
+        logits = pool_cells(cell_logits.float(), self.config.region_tag_sharpness)
+        if self.config.score_from == "mean":
+            logits = (logits + self.head(_pool(features)).float()) / 2
+        return logits
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """Compute the input of the head in evaluation: images (B, 3, size, size) -> (B, C)."""
+        """Compute the mean features of images (B, 3, size, size): (B, C)."""
         return _pool(feature_map(self.backbone, images))
 
     def uses_vdsm(self, height: int, width: int) -> bool:
         """Return whether cells of a map of this size are merged; else each is a region."""
         return 0 < self.config.min_superpixels < height * width
 
-    def region_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the local vectors of a map (B, C, H, W): float32 (R, C), and their weights.
+    def region_features(self, features: Tensor) -> Regions:
+        """Compute the local vectors of a map (B, C, H, W).
 
         Raises:
             ValueError: If ``min_superpixels`` exceeds the cells that VDSM sees.
         """
-        if not self.uses_vdsm(*features.shape[2:]):
-            return features.flatten(2).transpose(1, 2).flatten(0, 1).float(), None
-        cells, labels = self.superpixels(features)
-        if cells.is_cpu and not torch.compiler.is_compiling():
-            return pool_superpixels(cells, labels), None
-        # Counting the regions would make the host wait for the device: keep the padding.
-        means, sizes = pad_regions(cells, labels)
-        return means.flatten(0, 1), (sizes > 0).flatten().float()
+        if self.uses_vdsm(*features.shape[2:]):
+            cells, labels = self.superpixels(features)
+            vectors, sizes = pad_regions(cells, labels)
+        else:
+            vectors = features.flatten(2).transpose(1, 2).float()
+            sizes = torch.ones(vectors.shape[:2], dtype=torch.long, device=features.device)
+        images = torch.arange(len(features), device=features.device)[:, None].expand_as(sizes)
+        regions = Regions(vectors.flatten(0, 1), images.flatten(), sizes.flatten())
+        if features.is_cpu and not torch.compiler.is_compiling():
+            present = regions.sizes > 0
+            if not present.all():
+                return Regions(*(values[present] for values in regions))
+        return regions  # elsewhere counting the regions would make the host wait for the device
 
     def superpixels(
         self, features: Tensor, grid: tuple[int, int] | None = None
@@ -192,9 +245,9 @@ class VoLUNet(nn.Module):
         """
         features = feature_map(self.backbone, images)
         cells, labels = self.superpixels(features, grid)
-        # Two calls, so that the pooled logits are those of the forward pass to the last bit.
+        # By itself, so that the logits are those of the forward pass to the last bit.
         regions = pool_superpixels(cells, labels)
-        return RegionScores(self.head(_pool(features)), labels, self.head(regions))
+        return RegionScores(self.score_features(features), labels, self.head(regions))
 
     @torch.no_grad()
     def check_grid(self, image_size: int) -> tuple[int, int]:

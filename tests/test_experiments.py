@@ -64,6 +64,7 @@ def test_every_recipe_is_a_list_of_flags_of_train_py(name: str, tmp_path: Path) 
         words = ["--img_dir", "x", "--csv_path", "y", *run.words]
         args = parser.parse_args(words)
         assert args.backbone_name == run.backbone
+        make_parser("val", Classify).parse_args(["--ckpt-path", "x", *run.val_words])
 
 
 def test_the_papers_sets_have_recipes_with_the_whole_ablation() -> None:
@@ -104,6 +105,22 @@ def test_later_flags_win_and_seeds_come_last_to_first_in_turn(tmp_path: Path) ->
     assert {read.parse_args(run.words).lr for run in runs} == {"9"}
     with pytest.raises(UserError, match="no ablation 'z'; it has x, y"):
         plan(recipe, _asked(tmp_path, ablations=["z"]))
+
+
+def test_one_training_can_be_validated_in_several_ways(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {
+        "backbones": {"a": {}},
+        "ablations": {"x": {}, "y": {}},
+        "validations": {"plain": {}, "cells": {"score-from": "regions"}},
+    }
+    runs = plan(recipe, _asked(tmp_path, seeds=1))
+    assert [run.row for run in runs] == [
+        ("a", f"{x}, {v}") for x in "xy" for v in ("plain", "cells")
+    ]
+    assert runs[0].folder == runs[1].folder
+    assert runs[0].words == runs[1].words
+    assert [run.val_words for run in runs[:2]] == [[], ["--score-from", "regions"]]
+    assert [run.results.name for run in runs[:2]] == ["val-plain", "val-cells"]
 
 
 @pytest.mark.parametrize(

@@ -71,15 +71,19 @@ class Checkpoint:
         task: str = self["info"]["task"]
         return task
 
-    def model(self) -> nn.Module:
+    def model(self, changes: dict[str, Any] | None = None) -> nn.Module:
         """Build the model that the checkpoint describes, in evaluation mode.
+
+        Args:
+            changes: Settings of the model to replace.
 
         Raises:
             UserError: If settings and tensors do not belong together.
         """
         architecture = self.content.get("architecture", "volunet")
         try:
-            model = models.build_for_inference(architecture, self["settings"], self["model"])
+            settings = {**self["settings"], **(changes or {})}
+            model = models.build_for_inference(architecture, settings, self["model"])
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0] if str(error) else "too little memory"
             raise UserError(

@@ -70,12 +70,28 @@ def fold(name: str, length: int, lines: int | None = 1) -> str:
         length: Of a line, in letters; those of East Asia are as wide as two others.
         lines: Their number; ``None`` for as many as it needs.
     """
-    if any(east_asian_width(letter) in "WF" for letter in name):
-        length //= 2
-    wrapped = textwrap.wrap(printable(name), length)
+    words = " ".join(printable(name).split())
+    if lines == 1:
+        return _cut(words, length)
+    wrapped = textwrap.wrap(words, length if _width(words) == len(words) else length // 2)
     if lines is not None and len(wrapped) > lines:
-        wrapped = [*wrapped[: lines - 1], f"{wrapped[lines - 1][: length - 1]}…"]
+        wrapped = [*wrapped[: lines - 1], _cut(" ".join(wrapped[lines - 1 :]), length)]
     return "\n".join(wrapped)
+
+
+def _width(text: str) -> int:
+    """Return the length of a text in letters; those of East Asia are as wide as two others."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _cut(text: str, length: int) -> str:
+    """Return as much of a text as fits into a length, with an ellipsis where it is cut."""
+    if _width(text) <= length:
+        return text
+    kept = text
+    while _width(kept) > length - 1:
+        kept = kept[:-1]
+    return f"{kept.rstrip()}…"
 
 
 def drawable(text: str) -> str:

@@ -234,6 +234,10 @@ class Task(ABC):
 
     # Prediction
 
+    def model_changes(self) -> dict[str, Any]:
+        """Return settings of a trained model that are to be others in use."""
+        return {}
+
     @abstractmethod
     def predict(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:
         """Return the predictions for images (B, 3, H, W), of a model in evaluation mode.

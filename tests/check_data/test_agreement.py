@@ -34,7 +34,7 @@ CASES: tuple[tuple[tuple[str, ...], str | None], ...] = (
     ((*GOOD, "e,[],train"), None),
     ((*GOOD, "a,['x'],train"), "Line 6 repeats line 2"),
     ((*GOOD, "a,['y'],train"), "Lines 2 and 6 give 'a' different labels"),
-    ((*GOOD, "./a,['y'],train"), "Lines 2 and 6 give './a' different labels"),
+    ((*GOOD, "./a,['y'],train"), "Lines 2 and 6 give './a', there spelt 'a', different labels"),
     ((*GOOD, "a,['x'],val"), "an image belongs to one split"),
     ((*GOOD, "./a,['x'],val"), "an image belongs to one split"),
     ((*GOOD, "e,nan,train"), "'e' has no label, only nan"),

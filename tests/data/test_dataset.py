@@ -251,9 +251,9 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> No
 
 def test_the_first_image_shows_whether_the_format_fits(tmp_path: Path) -> None:
     samples, image_format = _images(tmp_path, 2), ImageFormat((1, 2, 9))
-    with pytest.raises(UserError, match=r"^s\.csv, line 7: .*0\.png: .* there is no 9\.$"):
+    with pytest.raises(UserError, match=r"of s\.csv .*, in line 7: .*0\.png: .* there is no 9\.$"):
         check_images(samples, image_format, source="s.csv", lines=[7, 8])
-    with pytest.raises(UserError, match=r"^the folder x: Cannot read"):
+    with pytest.raises(UserError, match=r"of the folder x cannot be read; the first: Cannot"):
         check_images(samples, image_format, source="the folder x")
     check_images(Samples.from_paths([]), image_format, source="s.csv")
 

@@ -99,6 +99,16 @@ def test_onnx_runs_in_onnx_runtime(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
 
 
+@pytest.mark.parametrize("kind", ["torchscript", "torch-export", "onnx"])
+def test_scores_from_regions_are_exported(
+    kind: str, checkpoint: Path, run_here: Script, tmp_path: Path
+) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnxscript", reason="the packages of requirements-export.txt")
+    printed = export(run_here, checkpoint, kind, "--output", tmp_path, "--score-from", "regions")
+    assert float(printed.split("difference of an output is ")[1].rstrip(".\n")) < 1e-3
+
+
 @pytest.mark.parametrize("kind", ["torchscript", "torch-export"])
 def test_pytorchs_own_formats_run_without_this_program(
     kind: str, checkpoint: Path, model: VoLUNet, run_here: Script, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from conftest import GOLDEN
 from safetensors.torch import save_file
 
 from helper_functions.training.run import checkpoint_activations
+from loss_functions import AsymmetricLoss, LocalNMSLoss, RegionTagLoss
+from loss_functions.region_tags import pool_regions
 from models import (
     ARCHITECTURES,
     TrainingOutput,
@@ -25,6 +28,7 @@ from models import (
 from models.backbones import ALIASES, create_backbone, feature_map, timm_name
 from models.pretrained import load_backbone_weights, read_state_dict
 from models.vdsm import pool_superpixels, superpixel_labels
+from models.volunet import SCORES
 
 TINY = "resnet10t"  # the smallest residual network of timm with a 7 x 7 map at 224 px
 
@@ -56,7 +60,8 @@ def test_training_scores_the_superpixels_of_the_subsampled_map() -> None:
     model.head.register_forward_hook(lambda _m, inputs, out: seen.update(x=inputs[0], y=out))
     output = model(images)
     assert isinstance(output, TrainingOutput)
-    assert output.region_weights is None
+    assert len(output.region_images) == len(output.region_sizes) == len(output.region_logits)
+    assert output.region_sizes[output.region_images == 0].sum() == 2 * 3
     assert output.logits.shape == (2, 5)
     assert 2 * 2 <= len(output.region_logits) <= 2 * 6
     assert len(seen["x"]) == 2 + len(output.region_logits)
@@ -66,10 +71,13 @@ def test_training_scores_the_superpixels_of_the_subsampled_map() -> None:
 def test_regions_are_the_means_of_the_superpixels() -> None:
     model = _model(subsampling=True, min_superpixels=6)
     features = torch.rand(3, 8, 7, 7, generator=torch.Generator().manual_seed(0))
-    regions, weights = model.region_features(features)
+    regions, images, sizes = model.region_features(features)
     pooled = torch.nn.functional.adaptive_avg_pool2d(features, (4, 4))
     labels = superpixel_labels(pooled, 6, "released")
-    assert weights is None
+    expected = [
+        (i, int((labels[i] == k).sum())) for i in range(3) for k in range(int(labels[i].max()) + 1)
+    ]
+    assert list(zip(images.tolist(), sizes.tolist(), strict=True)) == expected
     torch.testing.assert_close(regions, pool_superpixels(pooled, labels))
 
 
@@ -77,7 +85,7 @@ def test_regions_are_the_means_of_the_superpixels() -> None:
 def test_without_superpixels_every_cell_of_the_full_map_is_a_region(min_superpixels: int) -> None:
     model = _model(subsampling=True, min_superpixels=min_superpixels)
     features = torch.rand(2, 8, 7, 7)
-    regions, _ = model.region_features(features)
+    regions = model.region_features(features).features
     torch.testing.assert_close(regions[50], features[1, :, 0, 1])
     assert len(regions) == 98
 
@@ -85,26 +93,56 @@ def test_without_superpixels_every_cell_of_the_full_map_is_a_region(min_superpix
 def test_without_subsampling_superpixels_are_computed_on_the_full_map() -> None:
     model = _model(min_superpixels=6)
     features = torch.rand(2, 8, 5, 7)
-    regions, _ = model.region_features(features)
+    regions = model.region_features(features).features
     labels = superpixel_labels(features, 6, "released")
     torch.testing.assert_close(regions, pool_superpixels(features, labels))
 
 
 def test_padded_and_compact_regions_give_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU the number of regions stays on the device: rows of padding with weight 0."""
-    from loss_functions import LocalNMSLoss
-
     model = _model(subsampling=True)
     features = torch.rand(3, 8, 7, 7, generator=torch.Generator().manual_seed(0))
-    compact, _ = model.region_features(features)
+    compact = model.region_features(features)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    padded, weights = model.region_features(features)
-    assert weights is not None
-    assert len(padded) == 3 * 16
-    torch.testing.assert_close(padded[weights.bool()], compact)
+    padded = model.region_features(features)
+    assert len(padded.features) == 3 * 16
+    present = padded.sizes > 0
+    for values, expected in zip(padded, compact, strict=True):
+        torch.testing.assert_close(values[present], expected)
     head = torch.nn.Linear(8, 5)
-    loss = LocalNMSLoss()
-    torch.testing.assert_close(loss(head(padded), weights), loss(head(compact)))
+    targets = torch.tensor([[1, 0, 0, 1, 0]] * 3)
+    nms, tags = LocalNMSLoss(), RegionTagLoss(AsymmetricLoss(), 4.0)
+    for_padded, for_compact = (
+        [
+            nms(head(regions.features), regions.sizes > 0),
+            tags(head(regions.features), regions.images, regions.sizes, targets),
+        ]
+        for regions in (padded, compact)
+    )
+    torch.testing.assert_close(for_padded, for_compact)
+
+
+@pytest.mark.parametrize("sharpness", [0, 2.0, math.inf])
+@pytest.mark.parametrize("head", ["kan", "linear"])
+def test_scores_from_the_cells_of_the_map(sharpness: float, head: str) -> None:
+    """The cells' logits pooled, whatever VDSM does; ``mean`` is that and the released score."""
+    settings = {"head": head, "subsampling": True, "region_tag_sharpness": sharpness}
+    model = _model(**settings).eval()
+    images = _images(3)
+    scores = {}
+    with torch.no_grad():
+        for source in SCORES:
+            other = _model(**settings, score_from=source).eval()
+            other.load_state_dict(model.state_dict())
+            scores[source] = other(images)
+            assert torch.equal(other.score_regions(images).logits, scores[source])
+        features = feature_map(model.backbone, images)
+        cells = model.head(features.flatten(2).transpose(1, 2).flatten(0, 1))
+    index = torch.arange(3).repeat_interleave(16)
+    expected = pool_regions(cells, index, torch.ones(48), 3, sharpness)
+    torch.testing.assert_close(scores["image"], model(images))
+    torch.testing.assert_close(scores["regions"], expected)
+    torch.testing.assert_close(scores["mean"], (scores["image"] + expected) / 2)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +163,7 @@ def test_region_scores_are_the_heads_answers_to_the_means_of_the_regions(
     with torch.no_grad():
         assert torch.equal(scores.logits, model(images))
         features = feature_map(model.backbone, images)
-        regions, _ = model.region_features(features)
+        regions = model.region_features(features).features
         torch.testing.assert_close(scores.region_logits, model.head(regions))
         cells = torch.nn.functional.adaptive_avg_pool2d(features, grid)
         row = 0
@@ -177,7 +215,8 @@ def test_settings_rebuild_the_model() -> None:
 def test_checkpoints_of_an_earlier_version_build_the_same_settings(name: str) -> None:
     content = read_state_dict(GOLDEN / "earlier_version" / name)
     model = build_for_inference("volunet", content["settings"], content["model"])
-    assert model.settings == content["settings"]
+    released = {"score_from": "image", "region_tag_sharpness": 4.0}
+    assert model.settings == {**released, **content["settings"]}
     for key, value in model.state_dict().items():
         assert torch.equal(value, content["model"][key]), key
 
@@ -340,7 +379,7 @@ def test_unknown_tags_get_a_sentence_with_the_known(name: str) -> None:
 
 def test_a_mute_refusal_names_code_layer_and_a_size_that_works() -> None:
     model = create_model("halonet26t", 5, image_size=64)
-    with pytest.raises(ValueError, match=r"HaloAttn\); .*--image-size \(such as .*128") as refusal:
+    with pytest.raises(ValueError, match=r"HaloAttn\); .*--image-size \(such as 256\)") as refusal:
         model.check_grid(112)
     assert "% self.block_size == 0" in str(refusal.value)
 

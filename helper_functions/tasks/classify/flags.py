@@ -15,6 +15,7 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.packages import require_packages
 from models.inplace_abn import DEFAULT, NORMS
 from models.vdsm import VARIANTS
+from models.volunet import SCORES
 
 # How many classes a complete split CSV of the paper's sets names, and what is known of the set.
 DATASETS: dict[str, tuple[int | None, str]] = {
@@ -28,17 +29,26 @@ DATASETS: dict[str, tuple[int | None, str]] = {
     "csv": (None, "A split CSV of your own."),
 }
 
-# Defaults of --recipe; see "Does it help?" in the README.
+_RECOMMENDED: dict[str, Any] = {
+    "normalize": "backbone",
+    "cutout": 0.0,
+    "rand_augment": False,
+    "horizontal_flip": True,
+    "head_lr_factor": 10.0,
+    "vdsm": "nearest",
+    "nms_weight": 30.0,
+}
+# Defaults of --recipe; see "Does it help?" in the README. "regions" is for images that many classes
+# share: every cell is a region and learns from the tags, and images are scored by their cells.
 RECIPES: dict[str, dict[str, Any]] = {
     "released": {},
-    "recommended": {
-        "normalize": "backbone",
-        "cutout": 0.0,
-        "rand_augment": False,
-        "horizontal_flip": True,
-        "head_lr_factor": 10.0,
-        "vdsm": "nearest",
-        "nms_weight": 30.0,
+    "recommended": _RECOMMENDED,
+    "regions": {
+        **_RECOMMENDED,
+        "min_superpixels": 0,
+        "nms_weight": 0.0,
+        "region_tag_weight": 1.0,
+        "score_from": "regions",
     },
 }
 
@@ -102,6 +112,17 @@ class ModelSettings:
         6, "cells minus this many edges merge; 0: every cell is a region", low=0
     )
     vdsm: str = flag("released", "superpixel variant", choices=VARIANTS)
+    score_from: str = flag(
+        "image",
+        "logits of an image in evaluation: of its mean feature, as released; of the cells of the "
+        "feature map, pooled; or the mean of both",
+        choices=SCORES,
+    )
+    region_tag_sharpness: float = flag(
+        4.0,
+        "pooling of regions, for --region-tag-weight and --score-from: 0 the mean, inf the maximum",
+        low=0,
+    )
     head: str = flag(
         "kan", "the WIC-Classifier, or a linear layer to compare it with", choices=("kan", "linear")
     )
@@ -155,6 +176,13 @@ class TrainingSettings:
         0.0, "shift of ASL: easy negatives count nothing", low=0, high=1, group="loss"
     )
     nms_weight: float = flag(1.0, "weight of the Local-NMS loss", low=0, group="loss")
+    region_tag_weight: float = flag(
+        0.0,
+        "weight of the region-tag loss, ASL of the image's tags on the pooled logits of its "
+        "regions; not in the paper",
+        low=0,
+        group="loss",
+    )
     loss_weight: str = flag(
         "none",
         "weight of the classes in ASL: all alike, or the more the rarer, up to 10 times the most "
@@ -233,6 +261,13 @@ class RegionSettings:
         False,
         "draw which class each region of every image predicts, and write it as data, in the folder "
         "'regions' of the results",
+    )
+    score_from: str | None = flag(
+        None,
+        "logits of an image: of its mean feature, of the cells of the feature map, pooled, or the "
+        "mean of both (default: as in training)",
+        choices=SCORES,
+        group="model",
     )
     superpixel_grid: tuple[int, int] | None = flag(
         None,

@@ -54,9 +54,9 @@ from helper_functions.tasks.classify.region_maps import (
 from helper_functions.tasks.classify.splines import draw_splines
 from helper_functions.tasks.classify.summary import summary
 from helper_functions.tasks.classify.targets import MultiHotTargets
-from loss_functions import AsymmetricLoss, LocalNMSLoss
+from loss_functions import AsymmetricLoss, LocalNMSLoss, RegionTagLoss
 from models import VoLUNet, create_model
-from models.backbones import published_settings
+from models.backbones import feature_map, published_settings
 from models.inplace_abn import DEFAULT, INPLACE_ABN
 from models.kan import KANLinear, WICClassifier
 
@@ -76,13 +76,15 @@ class Classify(Task):
         masks: Pixel masks to compare the regions' classes with.
         write_regions: Whether region maps are written.
         grid: Rows and columns of the cells that superpixels are found on; ``None``: as trained.
+        score_from: What logits are made of, see ``VoLUNetConfig``; ``None``: as trained.
         dataset: One of ``DATASETS``.
     """
 
     name: ClassVar[str] = "classify"
     monitor: ClassVar[str] = "mAP"
     columns: ClassVar[tuple[str, ...]] = (
-        *("mAP", "mAP_last", "F_C", "CF1", "F_O", "region_purity"),
+        *("mAP", "mAP_last", "F_C", "CF1", "F_O"),
+        *("region_purity", "region_accuracy", "region_miou"),
     )
     loss_curves: ClassVar[tuple[str, ...]] = ("loss_per_label",)
     sums_over_images: ClassVar[bool] = True
@@ -100,6 +102,7 @@ class Classify(Task):
         masks: MaskFolder | None = None,
         write_regions: bool = False,
         grid: tuple[int, int] | None = None,
+        score_from: str | None = None,
         dataset: str = "csv",
     ) -> None:
         self.classes = list(classes)
@@ -111,6 +114,7 @@ class Classify(Task):
         self.masks = masks
         self.write_regions = write_regions
         self.grid = grid
+        self.score_from = score_from
         self.dataset = dataset
         # Both transforms are made once, so that what makes no sense is refused early.
         settings = (input.image_size, input.mean, input.std)
@@ -128,6 +132,9 @@ class Classify(Task):
             weight=self._class_weights(),
         )
         self.local_nms = LocalNMSLoss()
+        self.region_tags = RegionTagLoss(
+            self.asl, self.training.model.get("region_tag_sharpness", 4.0)
+        )
 
     # From the command line or a checkpoint
 
@@ -202,6 +209,7 @@ class Classify(Task):
             masks=masks,
             write_regions=flags.regions,
             grid=flags.superpixel_grid,
+            score_from=flags.score_from,
         )
 
     def info(self) -> dict[str, Any]:
@@ -344,22 +352,30 @@ class Classify(Task):
     def loss(
         self, model: nn.Module, images: Tensor, targets: Any, sizes: Sizes = (), share: float = 1.0
     ) -> dict[str, Tensor]:
-        """Return ASL on the pooled logits plus the weighted Local-NMS loss on the regions.
+        """Return ASL on the pooled logits plus the weighted losses of the regions.
 
-        ASL is a sum over images and classes; Local-NMS, a mean over regions, counts by its share of
-        the step. ``loss_per_label`` is ASL by image and class, for reading.
+        ASL is a sum over images and classes, and so is the region-tag loss; Local-NMS, a mean over
+        regions, counts by its share of the step. ``loss_per_label`` is ASL by image and class, for
+        reading.
         """
         output = model(images)
         asl = self.asl(output.logits, targets)
-        local_nms = self.local_nms(output.region_logits, output.region_weights)
-        return {
-            "loss": asl + self.training.nms_weight * share * local_nms,
-            "asl_loss": asl,
-            "local_nms_loss": local_nms,
-            "loss_per_label": asl.detach() / targets.numel(),
-        }
+        local_nms = self.local_nms(output.region_logits, output.region_sizes > 0)
+        loss = asl + self.training.nms_weight * share * local_nms
+        terms = {"asl_loss": asl, "local_nms_loss": local_nms}
+        if self.training.region_tag_weight > 0:
+            region_tags = self.region_tags(
+                output.region_logits, output.region_images, output.region_sizes > 0, targets
+            )
+            loss = loss + self.training.region_tag_weight * region_tags
+            terms["region_tag_loss"] = region_tags
+        return {"loss": loss, **terms, "loss_per_label": asl.detach() / targets.numel()}
 
     # Prediction
+
+    def model_changes(self) -> dict[str, Any]:
+        """Return where scores come from, if that is to change."""
+        return {} if self.score_from is None else {"score_from": self.score_from}
 
     def predict(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:
         """Return the scores of B images, and of their regions where these are wanted.
@@ -377,9 +393,9 @@ class Classify(Task):
         if self.masks is not None or self.write_regions:
             predictions, logits = self._score_regions(model, images)
         elif isinstance(model, VoLUNet):
-            features = model.pooled_features(images)
-            logits = model.head(features)
-            predictions = _grid_coverage(model, features)
+            features = feature_map(model.backbone, images)
+            logits = model.score_features(features)
+            predictions = _grid_coverage(model, features.float().mean(dim=(2, 3)))
         else:
             logits = model(images)
         scores = logits.float().sigmoid().cpu().numpy()
@@ -407,8 +423,9 @@ class Classify(Task):
         return predictions, model.average(scores.logits, images)  # type: ignore[operator]
 
     def prediction_settings(self) -> dict[str, Any]:
-        """Return whether regions are predicted too, and on which grid."""
-        return {"regions": self.masks is not None or self.write_regions, "grid": self.grid}
+        """Return whether regions are predicted too, on which grid, and where scores come from."""
+        regions = self.masks is not None or self.write_regions
+        return {"regions": regions, "grid": self.grid, "score from": self.score_from}
 
     def evaluator(self, length: int) -> ClassifyEvaluator:
         """Return an evaluator of ``length`` images."""

@@ -14,7 +14,7 @@ import scipy.ndimage
 from PIL import Image, ImageDraw
 
 from helper_functions.metrics.counting import match_points
-from helper_functions.results.overlays import LegendEntry
+from helper_functions.results.overlays import LegendEntry, resize
 from helper_functions.results.style import INK, PALETTE, PAPER, rgb
 
 FloatArray = npt.NDArray[np.floating]
@@ -68,19 +68,15 @@ def draw_marks(
         image: RGB, upright.
         marks: In its pixels.
         blobs: Mask (H, W) of it.
-        side: Longest side of the result; ``None``: as large as the image.
+        side: Of ``overlays.resize``; ``None``: as large as the image.
     """
     if blobs is not None:
         edge = blobs & ~scipy.ndimage.binary_erosion(blobs, iterations=_thickness(image))
         pixels = np.array(image)
         pixels[edge] = rgb(PAPER)
         image = Image.fromarray(pixels)
-    scale = 1.0
-    if side is not None and max(image.size) > side:
-        scale = side / max(image.size)
-        size = [max(1, round(scale * length)) for length in image.size]
-        image = image.resize(size, Image.Resampling.LANCZOS)
-    drawn = image.copy()
+    drawn = image.copy() if side is None else resize(image, side)
+    scale = drawn.width / image.width
     draw = ImageDraw.Draw(drawn)
     radius = max(3.0, min(drawn.size) / 80)
     width = max(1, round(radius / 3))

@@ -121,7 +121,8 @@ def _by_density(predicted: Any, true: Any) -> Chart | None:
     present = [k for k in range(len(edges) - 1) if (groups == k).any()]
     errors = [np.abs(predicted - true)[groups == k].mean() for k in present]
     biases = [(predicted - true)[groups == k].mean() for k in present]
-    names = [f"{true[groups == k].min():g} to {true[groups == k].max():g}" for k in present]
+    ranges = [(true[groups == k].min(), true[groups == k].max()) for k in present]
+    names = [f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in ranges]
     figure = new_figure(4.6, 4.2, 180)
     axes = figure.subplots()
     style_axes(axes, "true count", "objects")

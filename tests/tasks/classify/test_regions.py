@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit, logsumexp
 from sklearn.metrics import jaccard_score
 from torch import nn
 
@@ -29,6 +31,7 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.tasks.classify import Classify
 from helper_functions.tasks.classify.regions import count_classes, region_metrics
 from models import VoLUNet, create_model
+from models.backbones import feature_map
 
 
 def _touched(cell: int, cells: int, size: int) -> list[int]:
@@ -237,6 +240,23 @@ def test_validation_with_masks_measures_the_regions(
     assert "cells" not in capsys.readouterr().out
     predictions = [tmp_path / name / "predictions.csv" for name in ("masks", "plain")]
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
+
+
+def test_scores_can_come_from_the_cells_of_any_checkpoint(
+    model: VoLUNet, forest: Path, validate: Validate, tmp_path: Path
+) -> None:
+    validate(tmp_path, "--score-from", "regions")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    transform = EvalTransform(96)
+    for row in rows:
+        pixels, _ = transform(read_image(forest / "images" / row["filename"]))
+        with torch.no_grad():
+            features = feature_map(model.backbone, pixels[None].float() / 255)[0]
+            cells = model.head(features.flatten(1).T).double().numpy()
+        logits = logsumexp(4 * cells, axis=0, b=1 / len(cells)) / 4
+        scores = [float(row[name]) for name in CLASSES]
+        np.testing.assert_allclose(scores, expit(logits), atol=1e-5)
 
 
 def test_one_pass_serves_scores_and_regions(
