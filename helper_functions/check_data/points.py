@@ -130,7 +130,7 @@ def check_places(
     images: Mapping[str, DecodedImage],
     findings: Findings,
 ) -> None:
-    """Find points outside their image; in the split test, which training does not open, as notes."""
+    """Find points outside their image; in the split test, which training does not open: notes."""
     for sample in {sample.filename: sample for sample in samples}.values():
         image = images[sample.filename]
         if image.problem is not None:
