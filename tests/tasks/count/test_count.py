@@ -172,7 +172,10 @@ def test_intervals_hold_the_counts_they_were_learnt_from(
     discs: Path, run: Path, run_here: Script, tmp_path: Path
 ) -> None:
     calibration = tmp_path / "counts.csv"
-    rows = ["filename,count,true", *(f"{k}.png,{k % 7},{k % 7 + k % 3 - 1}" for k in range(40))]
+    rows = [
+        "filename,count,true",
+        *(f"{k}.png,{k % 7},{max(0, k % 7 + k % 3 - 1)}" for k in range(40)),
+    ]
     calibration.write_text("\n".join(rows) + "\n")
     flags = (*flags_of(discs), "--interval", 0.8, "--calibration", calibration)
     done = validate(run_here, run, *flags, "--output", tmp_path / "val")
