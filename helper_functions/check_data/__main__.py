@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from helper_functions import cli
-from helper_functions.check_data.chart import draw_classes
+from helper_functions.check_data.chart import draw_classes, draw_counts
 from helper_functions.check_data.findings import Findings
 from helper_functions.check_data.images import (
     check_contents,
@@ -22,12 +22,20 @@ from helper_functions.check_data.images import (
     decode_all,
 )
 from helper_functions.check_data.labels import ClassCounts
+from helper_functions.check_data.points import (
+    check_places,
+    check_points,
+    counts_by_split,
+    read_point_rows,
+    with_point_labels,
+)
 from helper_functions.check_data.report import make_report, to_text
 from helper_functions.check_data.rows import check_spelling, check_table, read_rows
 from helper_functions.data.bands import ImageFormat
 from helper_functions.data.flags import InputSettings, make_image_format
 from helper_functions.data.folders import locate
 from helper_functions.data.images import DEFAULT
+from helper_functions.data.points import PointTable
 from helper_functions.data.splits import Sample
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
@@ -44,6 +52,12 @@ def make_parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m helper_functions.check_data", description=DESCRIPTION)
     parser.add_argument("--csv_path", type=Path, required=True, help="split CSV")
     parser.add_argument("--img_dir", type=Path, required=True, help="image folder")
+    parser.add_argument(
+        "--points-path",
+        type=Path,
+        metavar="FILE",
+        help="points CSV, for counting; the split CSV needs no labels then",
+    )
     cli.add_flags(parser, "options", InputSettings, ("bands", "value_range", "max_megapixels"))
     parser.add_argument(
         "--classes",
@@ -52,7 +66,10 @@ def make_parser() -> cli.Parser:
         help="names that labels may have, one a line (default: whatever the CSV names)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="write report.json and classes.png here"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write report.json and figures of classes and counts here",
     )
     parser.add_argument(
         "--limit",
@@ -75,24 +92,35 @@ def check(
     img_dir: Path,
     classes: Path | None = None,
     *,
+    points_path: Path | None = None,
     limit: int = 20,
     workers: int = 1,
     image_format: ImageFormat = DEFAULT,
-) -> tuple[dict[str, Any], list[Sample]]:
-    """Check a split CSV and its images; return the report, as JSON types, and the usable rows.
+) -> tuple[dict[str, Any], list[Sample], PointTable | None]:
+    """Check a split CSV and its images; return the report, usable rows and usable points.
 
-    ``classes`` is a file of the names that labels may have (default: any), ``limit`` the examples
-    to keep of each kind of finding, ``image_format`` how the run would read the images.
+    The report consists of JSON types; rows have the labels of their points where these are checked.
+
+    ``classes`` is a file of the names that labels may have (default: any), ``points_path`` a points
+    CSV (default: rows have labels), ``limit`` the examples to keep of each kind of finding,
+    ``image_format`` how the run would read the images.
 
     Raises:
         UserError: If ``classes`` cannot be read.
     """
-    # The table
+    # The tables
     findings = Findings(limit)
-    samples = read_rows(csv_path, findings)
+    samples = read_rows(csv_path, findings, labels=points_path is None)
+    points = None
+    if points_path is not None:
+        points = read_point_rows(points_path, samples, findings)
+        if points is not None:
+            check_points(samples, points, classes, findings)
+            samples = with_point_labels(samples, points)
     counts = ClassCounts(samples)
-    check_table(samples, counts, findings)
-    check_spelling(counts, classes, findings)
+    if points_path is None:
+        check_table(samples, counts, findings)
+        check_spelling(counts, classes, findings)
 
     # The images, each decoded once
     images = {}
@@ -105,11 +133,16 @@ def check(
         check_files(samples, images, findings)
         check_contents(samples, images, findings)
         check_folder(img_dir, set(paths), findings)
+        if points is not None:
+            check_places(samples, points, images, findings)
     else:
         sentence = f"The image folder {img_dir} does not exist; check --img_dir."
         findings.fault("no-image-folder", sentence)
     origin = {"csv_path": str(csv_path), "img_dir": str(img_dir)}
-    return {**origin, **make_report(samples, counts, images.values(), findings)}, samples
+    if points_path is not None:
+        origin["points_path"] = str(points_path)
+    report = make_report(samples, counts, images.values(), findings, points)
+    return {**origin, **report}, samples, points
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -117,22 +150,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     if args.output:
         make_folder(args.output)
-    report, samples = check(
+    report, samples, points = check(
         args.csv_path,
         args.img_dir,
         args.classes,
+        points_path=args.points_path,
         limit=args.limit,
         workers=args.workers,
         image_format=make_image_format(args.bands, args.value_range, args.max_megapixels),
     )
+    known = f"{len(report['classes']):,} classes"
+    if points is not None:
+        known = f"{len(points):,} usable points" + (f" of {known}" if report["classes"] else "")
     print(
-        f"{args.csv_path}: {len(samples):,} usable rows, {len(report['classes']):,} classes; "
-        f"images in {args.img_dir}\n\n{to_text(report)}"
+        f"{args.csv_path}: {len(samples):,} usable rows, {known}; images in {args.img_dir}\n\n"
+        f"{to_text(report)}"
     )
     if args.output:
         write_text(args.output / "report.json", json.dumps(report, indent=2) + "\n")
         if report["classes"]:
             draw_classes(args.output / "classes.png", samples)
+        if points is not None and samples:
+            draw_counts(args.output / "counts.png", counts_by_split(samples, points))
     if faults := report["faults"]:
         count = sum(fault["count"] for fault in faults)
         raise UserError(

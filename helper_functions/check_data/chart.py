@@ -1,8 +1,8 @@
-"""A figure of the classes of a set: how frequent they are, and which ones come together."""
+"""Figures of a set: its classes and which ones come together; the objects of its images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 
 from helper_functions.check_data.labels import ClassCounts
 from helper_functions.data.splits import Sample
-from helper_functions.results.style import INK, PALETTE, fold, write_png
+from helper_functions.results.style import INK, PALETTE, fold, new_figure, style_axes, write_png
 
 _BARS = 100  # classes with bars; of more, the most frequent and the rarest halves of it
 _PAIRED = 40  # most frequent classes in the matrix
 _LETTERS = 24  # of a name before it is cut
+_BINS = 40  # of a histogram of counts
 _COLORS = {"train": PALETTE["blue"], "val": PALETTE["orange"], "test": PALETTE["purple"]}
 
 
@@ -77,4 +78,30 @@ def draw_classes(path: Path, samples: Sequence[Sample]) -> None:
     bars, matrix = figure.subplots(1, 2)
     _draw_bars(bars, counts)
     _draw_matrix(matrix, paired, cooccurrence(samples, paired))
+    write_png(figure, path)
+
+
+def count_edges(highest: int) -> npt.NDArray[np.float64]:
+    """Return edges of at most 40 bins of equally many counts each, the last one at ``highest``."""
+    width = -(-(highest + 1) // _BINS)
+    bins = highest // width + 1
+    return np.arange(bins + 1, dtype=np.float64) * width - 0.5
+
+
+def draw_counts(path: Path, counts: Mapping[str, Sequence[int]]) -> None:
+    """Write a PNG of the points an image, a histogram for each split that is not empty."""
+    shown = {split: numbers for split, numbers in counts.items() if numbers}
+    edges = count_edges(max(max(numbers) for numbers in shown.values()))
+    figure = new_figure(8, 0.7 + 2.3 * len(shown))
+    rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (split, numbers) in zip(rows, shown.items(), strict=True):
+        axes.hist(numbers, edges, color=_COLORS[split])
+        style_axes(axes, y="images")
+        mean = sum(numbers) / len(numbers)
+        axes.axvline(mean, color=INK, linestyle="--", label=f"mean {mean:,.1f}")
+        axes.set_title(f"{split}: {len(numbers):,} images, {sum(numbers):,} points", fontsize=10)
+        axes.legend(fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    rows[-1].set_xlabel("points of an image")
     write_png(figure, path)

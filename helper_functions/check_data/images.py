@@ -147,5 +147,6 @@ def check_contents(
             findings.fault(TWO_SPLITS, f"{same}, {two}; an image belongs to one split.")
         else:
             differ = set(earlier.labels) != set(sample.labels)
-            labels = "other labels" if differ else "the same labels"
-            findings.note("image-under-two-names", f"{same}, with {labels}.")
+            labels = ", with other labels" if differ else ", with the same labels"
+            labels = labels if earlier.labels or sample.labels else ""
+            findings.note("image-under-two-names", f"{same}{labels}.")

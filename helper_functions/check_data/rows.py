@@ -20,17 +20,22 @@ from helper_functions.data.tables import read_lines
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.lookalikes import contrast
 
-_EXAMPLES = 3  # of each kind of note that train.py prints
+# Splits that every run needs, and what for
+PURPOSES = {"train": "learn from", "val": "evaluate the model on"}
+EXAMPLES = 3  # of each kind of note that train.py prints
 _MANY = 20  # classes, most of which should not be seen once only
 _MOST = 0.9
 _NOTHING = frozenset(text.casefold() for text in MISSING) - {"na"}
 _NUMBER = re.compile(r"[-+]?\d{1,15}(\.\d{1,15})?")
 
 
-def read_rows(csv_path: Path, findings: Findings) -> list[Sample]:
-    """Return the rows that can be used; every problem of the others is a fault."""
+def read_rows(csv_path: Path, findings: Findings, *, labels: bool = True) -> list[Sample]:
+    """Return the rows that can be used; every problem of the others is a fault.
+
+    Without ``labels`` the column of labels may be missing, and no row has one.
+    """
     samples = []
-    for row in parse_rows(csv_path):
+    for row in parse_rows(csv_path, labels=labels):
         if isinstance(row, Problem):
             findings.fault(row.kind, row.message)
         else:
@@ -38,7 +43,7 @@ def read_rows(csv_path: Path, findings: Findings) -> list[Sample]:
     return samples
 
 
-def _check_rows(samples: Sequence[Sample], findings: Findings) -> None:
+def check_repeats(samples: Sequence[Sample], findings: Findings) -> None:
     """Find images with several rows in one split."""
     first_seen: dict[tuple[str, str], Sample] = {}
     for sample in samples:
@@ -62,7 +67,7 @@ def _check_rows(samples: Sequence[Sample], findings: Findings) -> None:
 
 def _check_splits(counts: ClassCounts, findings: Findings) -> None:
     """Find what is missing in the splits that every run needs."""
-    for split, purpose in (("train", "learn from"), ("val", "evaluate the model on")):
+    for split, purpose in PURPOSES.items():
         if counts.names and not counts.images[split]:
             sentence = f"No usable row belongs to the split {split}, so there is nothing to"
             findings.fault("empty-split", f"{sentence} {purpose}.")
@@ -137,7 +142,7 @@ def check_spelling(counts: ClassCounts, classes: Path | None, findings: Findings
 
 def check_table(samples: Sequence[Sample], counts: ClassCounts, findings: Findings) -> None:
     """Check the usable rows of a table, and the names of its classes."""
-    _check_rows(samples, findings)
+    check_repeats(samples, findings)
     _check_names(counts, findings)
     _check_splits(counts, findings)
 
@@ -148,12 +153,21 @@ def check_for_training(table: SplitTable) -> list[str]:
     Raises:
         UserError: If the check finds a fault.
     """
-    findings = Findings(limit=_EXAMPLES)
+    findings = Findings(limit=EXAMPLES)
     counts = ClassCounts(table.samples)
     check_table(table.samples, counts, findings)
     check_spelling(counts, None, findings)
+    return lines_for_training(table.path, findings)
+
+
+def lines_for_training(path: Path, findings: Findings) -> list[str]:
+    """Return notes on the split CSV ``path`` as lines to print; the first fault is raised.
+
+    Raises:
+        UserError: If there is a fault.
+    """
     for fault in findings.faults.values():
-        raise UserError(f"{table.path}: {fault['examples'][0]}")
+        raise UserError(f"{path}: {fault['examples'][0]}")
     lines = []
     for note in findings.notes.values():
         hidden = note["count"] - len(note["examples"])

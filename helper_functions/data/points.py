@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import difflib
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import KDTree
 
-from helper_functions.data.tables import missing_column, read_rows
+from helper_functions.data.splits import Problem
+from helper_functions.data.tables import check_exists, missing_column, read_rows
 from helper_functions.runtime.errors import UserError
 
 COLUMNS = ("filename", "x", "y")
 LABEL = "label"
 MAX_CLASSES = 255  # a point map has 8 bits, and 0 is no point
 LIMIT = 1e7  # pixels a side; no image format of use has more
+NEAR = 1.0  # pixels; points of two objects are further apart
+LABEL_PROBLEMS = ("unprintable-label", "no-label", "too-many-labels")  # kinds
+_HINTS = 20  # unknown file names that are compared with all others
 
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.int64]
@@ -72,51 +76,73 @@ class PointTable:
         return sum(map(len, self.images.values()))
 
 
-def read_points(path: Path, filenames: Collection[str], labels: bool) -> PointTable:
+def _raise(problem: Problem) -> None:
+    raise UserError(problem.message)
+
+
+def read_points(
+    path: Path,
+    filenames: Collection[str],
+    labels: bool | None,
+    report: Callable[[Problem], None] = _raise,
+) -> PointTable:
     """Read a points CSV.
 
     Args:
         path: The file.
         filenames: The images of the split CSV.
-        labels: Read the column ``label``, which must then be filled in every row.
+        labels: Read the column ``label``, which must then be filled in every row; ``None``: if
+            there is one.
+        report: Takes what is wrong with a row, which is then left out; of ``LABEL_PROBLEMS`` it is
+            not, and an empty label is a class ``""``. By default the first problem is raised.
 
     Raises:
         UserError: If the file or a row cannot be used; the message gives the line.
     """
-    if not path.is_file():
-        raise UserError(f"The points CSV {path} does not exist; check --points-path.")
+    check_exists(path, "The points CSV", "--points-path")
     rows = read_rows(path)
     wanted = (*COLUMNS, LABEL) if labels else COLUMNS
     _, header = next(rows, (0, None))
     if header is None:
         raise UserError(f"{path} is empty; its first line must read {','.join(wanted)}.")
+    if labels is None and any(name.strip().lower() == LABEL for name in header):
+        labels, wanted = True, (*COLUMNS, LABEL)
     filename_at, x_at, y_at, *label_at = _column_indices(path, header, wanted)
 
     # The rows, as columns of numbers
     index_of = {name: index for index, name in enumerate(dict.fromkeys(filenames))}
     class_of: dict[str, int] = {}
+    unknown: set[str] = set()
     xy, image_indices, class_indices, lines = array("d"), array("q"), array("q"), array("q")
     for line, row in rows:
+        where = f"{path}, line {line}"
         if len(row) != len(header):
             fault = f"the row has {len(row):,} columns, but the header has {len(header):,}"
-            raise UserError(f"{path}, line {line}: {fault}; write decimals with a point.")
+            report(Problem("unequal-row", f"{where}: {fault}; write decimals with a point."))
+            continue
         try:
             x, y = float(row[x_at]), float(row[y_at])
         except ValueError:
             x = y = -LIMIT
         if "_" in row[x_at] or "_" in row[y_at]:  # Python would read 1_000.
             x = y = -LIMIT
-        index = index_of.get(row[filename_at].strip())
-        if not (-0.5 <= x < LIMIT and -0.5 <= y < LIMIT) or index is None:
-            _refuse(path, line, row[filename_at], (row[x_at], row[y_at]), index_of)
+        if not (-0.5 <= x < LIMIT and -0.5 <= y < LIMIT):
+            fault = _number_fault("x", row[x_at]) or _number_fault("y", row[y_at])
+            report(Problem("no-position", f"{where}: {fault}"))
+            continue
+        name = row[filename_at].strip()
+        if (index := index_of.get(name)) is None:
+            if name not in unknown:  # said once of each
+                unknown.add(name)
+                report(_name_problem(where, name, index_of if len(unknown) <= _HINTS else ()))
+            continue
         label = row[label_at[0]].strip() if label_at else ""
         if label_at and not label.isprintable():
-            raise UserError(f"{path}, line {line}: the label {label[:80]!r} holds a line break.")
+            fault = f"the label {label[:80]!r} holds a line break"
+            report(Problem("unprintable-label", f"{where}: {fault}."))
         if label_at and not label:
-            raise UserError(
-                f"{path}, line {line}: the label is empty; every point has one where there are "
-                f"several classes."
-            )
+            fault = "the label is empty; every point has one where there are several classes"
+            report(Problem("no-label", f"{where}: {fault}."))
         xy.extend((x, y))
         image_indices.append(index)
         class_indices.append(class_of.setdefault(label, len(class_of)))
@@ -125,7 +151,8 @@ def read_points(path: Path, filenames: Collection[str], labels: bool) -> PointTa
     # Classes in sorted order, points image by image
     names = sorted(class_of)
     if len(names) > MAX_CLASSES:
-        raise UserError(f"{path} has {len(names):,} labels; there may be {MAX_CLASSES} classes.")
+        fault = f"{path} has {len(names):,} labels; there may be {MAX_CLASSES} classes."
+        report(Problem("too-many-labels", fault))
     rank = np.empty(len(names), np.int64)
     rank[[class_of[name] for name in names]] = np.arange(len(names))
     of_image = np.asarray(image_indices, np.int64)
@@ -154,29 +181,29 @@ def _column_indices(path: Path, header: Sequence[str], columns: Sequence[str]) -
     return [names.index(column) for column in columns]
 
 
-def _refuse(
-    path: Path, line: int, filename: str, cells: Sequence[str], names: Collection[str]
-) -> NoReturn:
-    """Raise the sentence on a row that cannot be used."""
-    where = f"{path}, line {line}"
-    for column, cell in zip("xy", cells, strict=True):
-        try:
-            value = float(cell.replace("_", "?"))
-        except ValueError:
-            raise UserError(f"{where}: {column} is {cell[:40]!r}, not a number.") from None
-        if not isfinite(value):
-            raise UserError(f"{where}: {column} is {cell[:40]!r}, not a finite number.")
-        if not -0.5 <= value < LIMIT:
-            raise UserError(
-                f"{where}: {column} is {cell[:40]}, outside of any image; the center of the "
-                f"top-left pixel is (0, 0)."
-            )
-    name = filename.strip()
+def _number_fault(column: str, cell: str) -> str:
+    """Return what is wrong with a coordinate; '' if nothing is."""
+    try:
+        value = float(cell.replace("_", "?"))
+    except ValueError:
+        return f"{column} is {cell[:40]!r}, not a number."
+    if not isfinite(value):
+        return f"{column} is {cell[:40]!r}, not a finite number."
+    if not -0.5 <= value < LIMIT:
+        where = "outside of any image; the center of the top-left pixel is (0, 0)"
+        return f"{column} is {cell.strip()[:40]}, {where}."
+    return ""
+
+
+def _name_problem(where: str, name: str, names: Collection[str]) -> Problem:
+    """Return what is wrong with a file name that is none of some names."""
     if not name:
-        raise UserError(f"{where}: the file name is empty; fill it in or delete the row.")
+        fault = f"{where}: the file name is empty; fill it in or delete the row."
+        return Problem("no-file-name", fault)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "; add it there or delete the row."
-    raise UserError(f"{where}: {name[:200]!r} is no row of the split CSV{hint}")
+    fault = f"{where}: {name[:200]!r} is no row of the split CSV{hint}"
+    return Problem("unknown-file", fault)
 
 
 def _pixels(xy: npt.NDArray[np.floating]) -> IndexArray:
@@ -189,34 +216,52 @@ def _notes(path: Path, of_image: IndexArray, xy: FloatArray, lines: IndexArray) 
     """Return the sentences of ``PointTable.notes``."""
     if not len(xy):
         return (f"{path} names no point: no image has an object.",)
+    # Points on one pixel
     columns, rows = _pixels(xy).T
     order = np.lexsort((columns, rows, of_image))  # stable: later lines come later
     keys = np.stack((of_image, rows, columns))[:, order]
-    again = lines[order[1:]][(keys[:, 1:] == keys[:, :-1]).all(axis=0)]
-    if not len(again):
-        return ()
-    points = f"{len(again):,} points fall" if len(again) > 1 else "1 point falls"
-    return (
-        f"{path}: {points} on the pixel of an earlier one (the first: line {again.min():,}) and "
-        f"will not be learned as a further object.",
-    )
+    same = np.append(False, (keys[:, 1:] == keys[:, :-1]).all(axis=0))
+    again, kept = lines[order[same]], np.sort(order[~same])
+    notes = []
+    if len(again):
+        points = f"{len(again):,} points fall" if len(again) > 1 else "1 point falls"
+        notes.append(
+            f"{path}: {points} on the pixel of an earlier one (the first: line {again.min():,}) "
+            f"and will not be learned as a further object."
+        )
+    # Others, which are at most eight around each
+    apart = np.column_stack((of_image[kept] * 4 * NEAR, xy[kept].astype(np.float64)))
+    pairs = np.sort(lines[kept][KDTree(apart).query_pairs(NEAR, output_type="ndarray")])
+    if len(pairs):
+        later = np.unique(pairs[:, 1])
+        first, near = later[0], pairs[pairs[:, 1] == later[0], 0].min()
+        points = f"{len(later):,} points lie" if len(later) > 1 else "1 point lies"
+        notes.append(
+            f"{path}: {points} on another pixel, but within {NEAR:g} of an earlier one (the first: "
+            f"line {first:,}, near line {near:,}); is one object marked twice?"
+        )
+    return tuple(notes)
 
 
-def check_inside(points: ImagePoints, size: tuple[int, int]) -> None:
-    """Raise ``UserError`` if a point lies more than half a pixel outside its image.
+def points_outside(points: ImagePoints, size: tuple[int, int]) -> Iterator[str]:
+    """Yield a sentence on each point that lies more than half a pixel outside its image.
 
     ``size`` is the image's width and height in pixels.
     """
     outside = (points.xy > np.subtract(size, 0.5)).any(axis=1)
-    if not outside.any():
-        return
-    first = int(outside.argmax())
-    (x, y), line = points.xy[first].tolist(), points.lines[first]
-    raise UserError(
-        f"{points.path}, line {line}: the point ({x:g}, {y:g}) lies outside {points.filename!r}, "
-        f"which has {size[0]} x {size[1]} pixels; the center of the last is ({size[0] - 1}, "
-        f"{size[1] - 1})."
-    )
+    for index in np.nonzero(outside)[0]:
+        (x, y), line = points.xy[index].tolist(), points.lines[index]
+        yield (
+            f"{points.path}, line {line}: the point ({x:g}, {y:g}) lies outside "
+            f"{points.filename!r}, which has {size[0]} x {size[1]} pixels; the center of the last "
+            f"is ({size[0] - 1}, {size[1] - 1})."
+        )
+
+
+def check_inside(points: ImagePoints, size: tuple[int, int]) -> None:
+    """Raise ``UserError`` with the first sentence of ``points_outside``, if there is one."""
+    for sentence in points_outside(points, size):
+        raise UserError(sentence)
 
 
 def to_point_map(

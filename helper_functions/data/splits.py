@@ -20,7 +20,7 @@ from helper_functions.data.label_cells import (
     means_no_class,
     read_cell,
 )
-from helper_functions.data.tables import missing_column, read_rows
+from helper_functions.data.tables import check_exists, missing_column, read_rows
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.lookalikes import contrast
 
@@ -123,8 +123,7 @@ def _row_problems(where: str, sample: Sample) -> Iterator[Problem]:
 
 def _parse(path: Path, *, labels: bool) -> Iterator[Sample | Problem]:
     """Yield the rows of a split CSV; a ``UserError`` is a fault of the file itself."""
-    if not path.is_file():
-        raise UserError(f"The split CSV {path} does not exist; check --csv_path.")
+    check_exists(path, "The split CSV", "--csv_path")
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise UserError(

@@ -15,6 +15,14 @@ from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.lookalikes import contrast, find_look_alike
 
 
+def check_exists(path: Path, what: str, flag: str) -> None:
+    """Raise ``UserError`` if there is no file that the flag could mean."""
+    if path.is_dir():
+        raise UserError(f"{what} {path} is a folder; give the file by {flag}.")
+    if not path.is_file():
+        raise UserError(f"{what} {path} does not exist; check {flag}.")
+
+
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file for reading.

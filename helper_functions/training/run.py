@@ -142,8 +142,8 @@ def check_same_run(checkpoint: Checkpoint, task: Task, record: dict[str, Any], c
         )
     if checkpoint["data_hash"] != task.fingerprint():
         raise UserError(
-            f"The rows of {csv} are not those that {checkpoint.path} was trained with; start a "
-            f"new run in another --output-path."
+            f"The rows of {csv} or their targets are not those that {checkpoint.path} was trained "
+            f"with; start a new run in another --output-path."
         )
     for name, value in checkpoint["args"].items():
         if name not in FREE_TO_CHANGE and record.get(name) != value:

@@ -245,7 +245,7 @@ def test_sizes_and_formats_are_counted(tmp_path: Path) -> None:
     turned[0x0112] = 6
     Image.new("RGB", (5, 9)).save(tmp_path / "images" / "c.jpg", exif=turned)
     _set(tmp_path, *GOOD, "c.jpg,['x'],train")
-    report, _ = check(tmp_path / "splits.csv", tmp_path / "images")
+    report, *_ = check(tmp_path / "splits.csv", tmp_path / "images")
     sizes = {(size["width"], size["height"]): size["images"] for size in report["sizes"]}
     assert sizes == {(5, 9): 1, (8, 6): 1, (9, 5): 1}
     assert report["formats"] == {"PNG L": 1, "PNG RGBA": 1, "JPEG RGB": 1}

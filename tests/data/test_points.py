@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from helper_functions.data.points import (
 from helper_functions.forest.__main__ import main as forest
 from helper_functions.runtime.errors import UserError
 
+_QUARTERS = st.integers(-2, 24).map(lambda quarter: quarter / 4)
 IMAGES = ("a.png", "sub/b.png", "c.png")
 
 
@@ -132,11 +134,45 @@ def test_a_file_without_rows_names_no_point(path: Path) -> None:
 
 
 def test_points_on_one_pixel_are_counted(path: Path) -> None:
-    rows = ("a.png,1,2", "c.png,1,2", "a.png,5,5", "a.png,1.4,1.5", "a.png,0.5,2.4", "a.png,1.5,2")
+    rows = ("a.png,1,2", "c.png,1,2", "a.png,5,5", "a.png,1.4,1.5", "a.png,0.5,2.4")
     table = _read(path, "filename,x,y", *rows)
-    assert len(table) == 6
+    assert len(table) == 5
     (note,) = table.notes
     assert "2 points fall on the pixel of an earlier one (the first: line 5)" in note
+
+
+def _near_by_a_loop(points: Sequence[tuple[str, float, float]]) -> list[int]:
+    """Positions of points within 1 of an earlier one, first ones of their pixel all."""
+    kept: list[int] = []
+    for k, (name, x, y) in enumerate(points):
+        pixel = (name, np.floor(x + 0.5), np.floor(y + 0.5))
+        others = [points[j] for j in kept]
+        if pixel not in [(n, np.floor(u + 0.5), np.floor(v + 0.5)) for n, u, v in others]:
+            kept.append(k)
+    return [
+        k
+        for i, k in enumerate(kept)
+        if any(
+            points[j][0] == points[k][0]
+            and np.hypot(points[j][1] - points[k][1], points[j][2] - points[k][2]) <= 1
+            for j in kept[:i]
+        )
+    ]
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(IMAGES), _QUARTERS, _QUARTERS), max_size=20))
+def test_points_near_an_earlier_one_are_counted(points: list[tuple[str, float, float]]) -> None:
+    with TemporaryDirectory() as folder:
+        rows = (f"{name},{x},{y}" for name, x, y in points)
+        table = _read(Path(folder) / "points.csv", "filename,x,y", *rows)
+    notes = [note for note in table.notes if "within 1 of" in note]
+    expected = _near_by_a_loop(points)
+    assert bool(notes) == bool(expected)
+    if expected:
+        count = f"{len(expected)} points lie" if len(expected) > 1 else "1 point lies"
+        assert f"points.csv: {count} on another pixel, but within 1 of an earlier one" in notes[0]
+        assert f"(the first: line {expected[0] + 2}, near line " in notes[0]
 
 
 def test_points_outside_their_image_are_named(path: Path) -> None:

@@ -123,6 +123,8 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist; check --csv_path"):
         read_split_table(tmp_path / "none.csv")
+    with pytest.raises(UserError, match=r"is a folder; give the file by --csv_path\."):
+        read_split_table(tmp_path)
 
 
 def test_empty_and_unknown_splits_are_named(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Script, assert_refused
+from interruptions import predict_until_killed
 
 from helper_functions.checkpoints.checkpoint import save_checkpoint
 from helper_functions.inference import resumable as predicting
@@ -51,34 +51,6 @@ def flags(checkpoint: Path, images: object, output: Path) -> tuple[object, ...]:
         *("--ckpt-path", checkpoint, "--img_dir", images, "--output", output),
         *("--device", "cpu", "-j", 0, "-b", 2),
     )
-
-
-# Ends this process by SIGKILL when it has written two parts of four images.
-KILLED = """
-import os, runpy, signal, sys
-from helper_functions.inference import resumable as predicting
-predicting._IMAGES_PER_PART = 4
-save = predicting.PredictionStore.save
-def save_and_die(self, number, part):
-    save(self, number, part)
-    if number == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-predicting.PredictionStore.save = save_and_die
-sys.argv[0] = "val.py"
-runpy.run_path("val.py", run_name="__main__")
-"""
-
-
-def predict_until_killed(*arguments: object) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 @pytest.fixture(scope="module")

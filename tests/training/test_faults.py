@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -14,10 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SMALL, Command, Script, data_flags
-
-from helper_functions.results.training_log import TrainingLog
-
-FILES = ("last.ckpt", "model-highest.ckpt")
+from interruptions import FILES, compare_killed_runs, read_log
 
 
 def _arguments(tiny_set: Path, output: Path) -> Sequence[object]:
@@ -26,71 +22,18 @@ def _arguments(tiny_set: Path, output: Path) -> Sequence[object]:
     return ("train.py", *data_flags(tiny_set), *SMALL, *flags, *end)
 
 
-def _log(output: Path) -> list[dict[str, str]]:
-    """The log without its times."""
-    return [{**row, "seconds": ""} for row in TrainingLog(output / "log.csv").read()]
-
-
-def _start(arguments: Sequence[object], kill: tuple[float, signal.Signals] | None) -> int:
-    """Start a run, and kill it after some seconds or let it finish; its exit status."""
-    with subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as run:
-        if kill is not None:
-            moment, signum = kill
-            time.sleep(moment)
-            run.send_signal(signum)
-        _, errors = run.communicate()
-    assert "Traceback" not in errors, errors
-    assert run.returncode in {0, -signal.SIGKILL, -signal.SIGTERM, 143}, errors
-    return run.returncode
-
-
-def _compare(tiny_set: Path, command: Command, folder: Path, kills: int, seed: int) -> None:
-    """Kill runs at random moments, start them again, and compare each end with an undisturbed one.
-
-    A run that comes to its end between two kills is compared, and the next one starts from nothing,
-    so that every kill meets a run at work.
-    """
-    output = folder / "run"  # the same for all: the checkpoints hold the command line
-    arguments = _arguments(tiny_set, output)
-    started = time.monotonic()
-    whole = command(*arguments)
-    span = time.monotonic() - started
-    assert whole.returncode == 0, whole.stderr
-    shutil.move(output, folder / "whole")
-
-    draw = random.Random(seed)
-    met = 0
-    while True:
-        signum = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-        status = _start(arguments, (draw.uniform(0, span), signum) if met < kills else None)
-        if status:
-            met += 1
-            continue
-        assert _log(output) == _log(folder / "whole")
-        for name in FILES:
-            assert (output / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
-        if met == kills:
-            return
-        shutil.rmtree(output)
-
-
 def test_a_killed_run_ends_byte_for_byte_as_an_undisturbed_one(
     tiny_set: Path, command: Command, tmp_path: Path
 ) -> None:
-    _compare(tiny_set, command, tmp_path, kills=6, seed=1)
+    output = tmp_path / "run"
+    compare_killed_runs(_arguments(tiny_set, output), output, command, kills=6, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_many_kills(seed: int, tiny_set: Path, command: Command, tmp_path: Path) -> None:
-    _compare(tiny_set, command, tmp_path, kills=12, seed=100 + seed)
+    output = tmp_path / "run"
+    compare_killed_runs(_arguments(tiny_set, output), output, command, kills=12, seed=100 + seed)
 
 
 class _Full:
@@ -155,7 +98,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert "last.ckpt cannot be read" in done.printed
     assert "goes on from" in done.printed
     assert "epoch 3/3" in done.printed  # the last of the three is trained again
-    assert _log(output) == _log(tmp_path / "whole")
+    assert read_log(output) == read_log(tmp_path / "whole")
     for name in FILES:
         assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from helper_functions import cli
+from helper_functions.check_data.points import check_points_for_training
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
 from helper_functions.data.dataset import Samples, check_images
@@ -140,8 +141,8 @@ class Count(Task):
         table = read_split_table(flags.csv_path, labels=False)
         names = [row.filename for row in table.samples]
         points = read_points(flags.points_path, names, labels=flags.loss_mode == "multiclass")
-        for note in points.notes:
-            print(f"Note: {note}")
+        for line in check_points_for_training(table, points):
+            print(line)
         return cls(
             points.classes or [OBJECT],
             InputSettings.from_flags(flags),
@@ -254,7 +255,7 @@ class Count(Task):
     def fingerprint(self) -> str:
         """Return a hash of the splits and points."""
         assert self.table is not None and self.points is not None
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(repr(self.points.classes).encode())
         for row in self.table.samples:
             points = self.points.images[row.filename]
             digest.update(f"{row.filename}\0{row.split}\0".encode(errors="surrogateescape"))

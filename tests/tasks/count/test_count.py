@@ -4,48 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import Outcome, Script, assert_refused
-from PIL import Image, ImageDraw
+from discs import flags_of, write_discs
+from PIL import Image
 
 from helper_functions.checkpoints import load_model, read_checkpoint
 from helper_functions.training.engine import Trainer
-
-
-def write_discs(
-    folder: Path, counts: dict[str, list[int]], size: int = 40, label: str | None = None
-) -> None:
-    """Draw images with that many discs a split, and their points."""
-    (folder / "images").mkdir(parents=True)
-    splits, points = [["filename", "split"]], [["filename", "x", "y"] + ["label"] * bool(label)]
-    rng = random.Random(0)
-    for split, numbers in counts.items():
-        for index, number in enumerate(numbers):
-            width = size + 8 * (index % 2)  # not all of one size
-            image = Image.new("RGB", (width, size), (60, 70, 60))
-            draw, centers = ImageDraw.Draw(image), list[tuple[int, int]]()
-            while len(centers) < number:
-                x, y = rng.randrange(5, width - 5), rng.randrange(5, size - 5)
-                if all(math.dist((x, y), other) > 13 for other in centers):
-                    centers.append((x, y))
-            name = f"{split}_{index}.png"
-            for k, (x, y) in enumerate(centers):
-                blue = label is not None and k % 2
-                color = (60, 80, 230) if blue else (230, 210, 90)
-                draw.ellipse((x - 4, y - 4, x + 4, y + 4), color)
-                kind = [["gold", "blue"][int(blue)]] if label else []
-                points.append([name, str(x), str(y), *kind])
-            image.save(folder / "images" / name)
-            splits.append([name, split])
-    for name, rows in (("splits.csv", splits), ("points.csv", points)):
-        with (folder / name).open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +22,6 @@ def discs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("discs")
     write_discs(folder, {"train": [1, 2, 3, 0, 2, 1, 4, 3], "val": [0, 1, 2, 3]})
     return folder
-
-
-def flags_of(folder: Path) -> tuple[object, ...]:
-    return (
-        *("--img_dir", folder / "images", "--csv_path", folder / "splits.csv"),
-        *("--points-path", folder / "points.csv"),
-    )
 
 
 def train(folder: Path, output: Path, *more: object) -> tuple[object, ...]:
@@ -210,7 +172,10 @@ def test_intervals_hold_the_counts_they_were_learnt_from(
     discs: Path, run: Path, run_here: Script, tmp_path: Path
 ) -> None:
     calibration = tmp_path / "counts.csv"
-    rows = ["filename,count,true", *(f"{k}.png,{k % 7},{k % 7 + k % 3 - 1}" for k in range(40))]
+    rows = [
+        "filename,count,true",
+        *(f"{k}.png,{k % 7},{max(0, k % 7 + k % 3 - 1)}" for k in range(40)),
+    ]
     calibration.write_text("\n".join(rows) + "\n")
     flags = (*flags_of(discs), "--interval", 0.8, "--calibration", calibration)
     done = validate(run_here, run, *flags, "--output", tmp_path / "val")
