@@ -1,7 +1,7 @@
 """Counting beside other ways to count: errors on the val split of one set, as a Markdown table.
 
     python tests/benchmarks/counting.py --img_dir DIR --csv_path splits.csv \\
-        --points-path points.csv --output runs/peers --seeds 3 -- --recipe recommended
+        --points-path points.csv --output runs/peers --seeds 3 -- --network dilated
 
 What follows ``--`` goes to ``train.py --task count``. The peers:
 

@@ -13,7 +13,7 @@ from helper_functions.runtime.errors import UserError
 
 NETWORKS = ("fcn8_vgg16", "dilated", "unet", "fpn", "deeplabv3plus")
 
-# The released program: count.md of LCFCN's repository. "recommended": what our measurements chose.
+# Defaults of --recipe: what the released program does.
 RECIPES: dict[str, dict[str, Any]] = {
     "released": {
         "network": "fcn8_vgg16",
@@ -24,15 +24,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "constant",
         "epochs": 100,
         "batch_size": 1,
-    },
-    "recommended": {
-        "network": "unet",
-        "lr": 1e-3,
-        "epochs": 40,
-        "batch_size": 4,
-        "crop_size": 256,
-        "scale_jitter": 0.25,
-        "horizontal_flip": True,
     },
 }
 
@@ -181,6 +172,7 @@ def add_count_flags(parser: argparse.ArgumentParser, script: str) -> None:
         add_flags(parser, "augmentation", TrainingSettings)
     else:
         add_flags(parser, "counting", IntervalSettings)
+        parser.set_defaults(batch_size=1)  # images may be large and of different sizes
 
 
 def check_val_flags(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
