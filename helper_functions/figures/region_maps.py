@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import scipy.ndimage
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -62,15 +63,31 @@ def _draw_truth(
     return drawn
 
 
+def join_neighbors(region_map: RegionMap) -> RegionMap:
+    """Join neighbors of one class to one region, with the highest of their scores."""
+    cells = region_map.classes[region_map.labels]
+    labels = np.zeros_like(region_map.labels)
+    classes: list[int] = []
+    scores: list[float] = []
+    for k in np.unique(cells).tolist():
+        parts, count = scipy.ndimage.label(cells == k)
+        for part in range(1, count + 1):
+            labels[parts == part] = len(classes)
+            classes.append(k)
+            scores.append(region_map.scores[region_map.labels[parts == part]].max())
+    return RegionMap(labels, np.array(classes), np.array(scores, np.float32))
+
+
 def _draw_prediction(
     image: Image.Image, region_map: RegionMap, colors: list[str | None], names: list[str]
 ) -> Image.Image:
-    """Draw the regions, each with its class and score."""
+    """Draw the regions, those of one class that touch as one, with class and score."""
+    region_map = join_neighbors(region_map)
     classes = region_map.classes.tolist()
     drawn = draw_labels(image, region_map.labels, [colors[k] for k in classes])
     scored = zip(classes, region_map.scores, strict=True)
     texts = [f"{names[k]}\n{score:.2f}" for k, score in scored]
-    draw_texts(drawn, region_map.labels, texts, _SIDE / 29)
+    draw_texts(drawn, region_map.labels, texts, _SIDE / 29, largest=True)
     return drawn
 
 
@@ -111,7 +128,8 @@ def draw_region_maps(checkpoint_path: Path, data: Path, output: Path) -> None:
     for panel in panels.flat:
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set_color(tint(INK, 0.3))
-    headings = (("What is there", 0.955), ("What the regions predict, with the score", 0.487))
+    predicted = "What the regions predict, with the highest score"
+    headings = (("What is there", 0.955), (predicted, 0.487))
     for heading, height in headings:
         figure.text(0.012, height, heading, fontsize=12.5, fontweight="bold", color=INK)
     caption = (

@@ -16,6 +16,7 @@ from helper_functions.checkpoints.checkpoint import save_checkpoint
 from helper_functions.data.splits import read_split_table
 from helper_functions.figures import region_maps, vdsm
 from helper_functions.figures.__main__ import main
+from helper_functions.figures.region_maps import join_neighbors
 from helper_functions.forest import CLASSES, make_tile, write_dataset
 from helper_functions.runtime.errors import UserError
 from helper_functions.tasks.classify.region_maps import RegionMap
@@ -140,3 +141,13 @@ def test_a_forest_without_images_to_show_is_refused(tmp_path: Path) -> None:
     (tmp_path / "splits.csv").write_text("filename,label,split\na.png,['oak'],val\n")
     with pytest.raises(UserError, match=r"No validation image in .* has 3 labels; give"):
         region_maps.choose_images(tmp_path)
+
+
+def test_neighbors_of_one_class_are_drawn_as_one_region() -> None:
+    labels = np.array([[0, 1, 2], [3, 4, 5]])
+    classes = np.array([7, 7, 7, 2, 2, 7])
+    scores = np.array([0.1, 0.5, 0.3, 0.6, 0.2, 0.9], np.float32)
+    joined = join_neighbors(RegionMap(labels, classes, scores))
+    assert joined.labels.tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert joined.classes.tolist() == [2, 7]
+    assert joined.scores.tolist() == pytest.approx([0.6, 0.9])
