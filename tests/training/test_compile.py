@@ -23,7 +23,7 @@ def test_a_training_step_is_one_graph(vdsm: str, min_superpixels: int) -> None:
         "resnet10t", 5, subsampling=True, vdsm=vdsm, min_superpixels=min_superpixels
     )
     model.train()
-    settings = TrainingSettings({}, nms_weight=3)
+    settings = TrainingSettings({}, nms_weight=3, region_tag_weight=2)
     loss = Classify(["a"], InputSettings(64), training=settings).loss
     images, targets = torch.randn(2, 3, 128, 128), torch.ones(2, 5)
     torch._dynamo.reset()

@@ -79,7 +79,7 @@ def test_no_number_of_a_step_on_a_device_is_read_by_the_host(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     with torch.device("meta"):
         model = create_model("resnet10t", 5, **settings).train()
-        task = _task(gamma_neg=4, gamma_pos=1, clip=0.05, nms_weight=3)
+        task = _task(gamma_neg=4, gamma_pos=1, clip=0.05, nms_weight=3, region_tag_weight=2)
         terms = task.loss(model, torch.empty(4, 3, 128, 128), torch.empty(4, 5))
     terms["loss"].backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())
@@ -94,7 +94,7 @@ def test_counting_the_regions_is_noticed_so() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="There is no GPU.")
 def test_a_step_on_a_gpu_does_not_wait_for_it() -> None:
     model = create_model("resnet10t", 5, subsampling=True).cuda().train()
-    task = _task(gamma_neg=4, gamma_pos=1, clip=0.05, nms_weight=3)
+    task = _task(gamma_neg=4, gamma_pos=1, clip=0.05, nms_weight=3, region_tag_weight=2)
     images = torch.rand(4, 3, 128, 128, device="cuda")
     targets = torch.ones(4, 5, device="cuda")
     task.loss(model, images, targets)["loss"].backward()  # type: ignore[no-untyped-call]
