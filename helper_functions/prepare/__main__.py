@@ -62,7 +62,7 @@ def make_parser() -> cli.Parser:
         if name in POINT_LAYOUTS:
             points = "the points CSV to write (default: points.csv beside --out)"
             add("--points-out", type=Path, metavar="CSV", help=points)
-        if name in ("coco", "onehot", "points"):
+        if name in ("coco", "onehot", "labels", "points"):
             images = "image folder below --raw-dir (default: --raw-dir)"
             add("--images", default=".", metavar="DIR", help=images)
         layout.add_flags(sub)

@@ -46,7 +46,7 @@ class ImageIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.names: dict[str, None] = {}
-        for path in find_images(folder).paths:
+        for path in find_images(folder).paths if folder.is_dir() else ():
             self.names[path.relative_to(folder).as_posix()] = None
         self._by_last: defaultdict[str, list[str]] = defaultdict(list)
         for name in sorted(self.names):
