@@ -150,6 +150,19 @@ class KeyValues(argparse.Action):
         setattr(namespace, self.dest, pairs)
 
 
+def with_further(
+    settings: dict[str, Any], further: dict[str, Any], *reserved: str
+) -> dict[str, Any]:
+    """Return settings with those of --model-kwargs.
+
+    Raises:
+        UserError: If one of these is among the settings, or reserved.
+    """
+    if taken := {*settings, *reserved} & set(further):
+        raise UserError(f"{min(taken)!r} is a setting of its own, not one of --model-kwargs.")
+    return settings | further
+
+
 def number(
     value_type: type[int] | type[float], low: float | None = None, high: float | None = None
 ) -> Callable[[str], float]:

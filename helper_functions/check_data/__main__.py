@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -39,7 +37,7 @@ from helper_functions.data.points import PointTable
 from helper_functions.data.splits import Sample
 from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, write_text
-from helper_functions.runtime.signals import Stopped
+from helper_functions.runtime.signals import stop_at_once
 
 DESCRIPTION = """Check a split CSV and its images: list everything that would stop or spoil a run.
 
@@ -180,11 +178,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def _stop(signum: int, _frame: FrameType | None) -> None:
-    """Leave as after Ctrl-C, which ends the decoding processes first."""
-    raise Stopped(signum)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    stop_at_once()  # also ends the decoding processes
     cli.run(main)

@@ -8,7 +8,7 @@ sees what it would have seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,10 @@ from tqdm import tqdm
 
 from helper_functions.data.bands import ImageFormat
 from helper_functions.data.cache import ImageCache
+from helper_functions.data.folders import locate
 from helper_functions.data.images import DEFAULT, ImageError, image_problem, read_image
 from helper_functions.data.sampler import EpochSampler, Key
+from helper_functions.data.splits import Sample, SplitTable
 from helper_functions.data.targets import IGNORE, Target, is_mask, is_points, resize_target
 from helper_functions.data.transforms import Normalize, Transform
 from helper_functions.data.workers import keep_freed_memory, start_worker
@@ -209,6 +211,33 @@ def make_loader(
         # One of its own: starting an epoch must not draw from the model's random numbers.
         generator=torch.Generator().manual_seed(dataset.seed),
     )
+
+
+def split_samples(
+    table: SplitTable,
+    split: str,
+    img_dir: Path,
+    targets: Callable[[Sequence[Sample]], Sequence[Target]],
+    image_format: ImageFormat,
+    unreadable_allowed: int = 0,
+) -> Samples:
+    """Return the images of a split, checked by ``check_images``; ``targets`` makes those of rows.
+
+    Raises:
+        UserError: If there are none, the folder is missing, or more than allowed cannot be read.
+    """
+    rows = table.split(split)
+    names = [row.filename for row in rows]
+    samples = Samples(names, [locate(img_dir, name) for name in names], targets(rows))
+    check_images(
+        samples,
+        image_format,
+        source=f"the split {split} in {table.path}",
+        lines=[row.line for row in rows],
+        unreadable_allowed=unreadable_allowed,
+        img_dir=img_dir,
+    )
+    return samples
 
 
 def check_images(

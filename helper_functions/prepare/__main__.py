@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path, PurePath
-from types import FrameType
 from typing import Any
 
 from helper_functions import cli
@@ -20,7 +18,7 @@ from helper_functions.prepare.point_rows import PointResult
 from helper_functions.prepare.rows import ConversionResult, check_rows
 from helper_functions.prepare.sources import Sources
 from helper_functions.runtime.errors import UserError
-from helper_functions.runtime.signals import Stopped
+from helper_functions.runtime.signals import stop_at_once
 
 PUBLISHED = ("treesatai", "geolifeclef", "fathomnet", "shiprsimagenet")  # as --dataset names them
 POINT_LAYOUTS = ("trancos", "shanghaitech", "points")  # they also write a points CSV
@@ -207,10 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(_next_commands(options, result))
 
 
-def _stop(signum: int, _frame: FrameType | None) -> None:
-    raise Stopped(signum)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    stop_at_once()
     cli.run(main)

@@ -16,6 +16,15 @@ class Stopped(Exception):
         self.exit_status = 128 + signum
 
 
+def stop_at_once() -> None:
+    """Let SIGTERM raise ``Stopped`` wherever the program is, as Ctrl-C raises KeyboardInterrupt."""
+    signal.signal(signal.SIGTERM, _raise_stopped)
+
+
+def _raise_stopped(signum: int, _frame: FrameType | None) -> None:
+    raise Stopped(signum)
+
+
 class StopRequest:
     """Remembers the first signal; a second one acts at once, as if nobody listened."""
 

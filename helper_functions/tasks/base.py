@@ -9,6 +9,7 @@ B images, H x W pixels, K classes, P points.
 from __future__ import annotations
 
 import argparse
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from helper_functions.data.flags import InputSettings
 from helper_functions.data.targets import Target
 from helper_functions.data.transforms import Transform
 from helper_functions.results.report import KeyFigure, Section
+from helper_functions.runtime.errors import TrainingFailed, UserError
 
 # What a model predicts for some images: named values, each with one entry an image.
 Predictions = dict[str, "npt.NDArray[Any] | list[npt.NDArray[Any]]"]
@@ -39,6 +41,35 @@ Predict = Callable[[Any, Tensor, Sizes], Predictions]
 PredictImages = Callable[[Predict, Sequence[int]], Iterator[Predictions]]
 # A table to write as CSV: its columns by name.
 Table = dict[str, Any]
+
+
+def create_with_notes(create: Callable[..., nn.Module], **settings: Any) -> nn.Module:
+    """Create a model and print its warnings as notes.
+
+    Raises:
+        UserError: If a setting, a name or a file is unusable.
+    """
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always", UserWarning)
+            model = create(**settings)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for note in notes:
+        print(f"Note: {note.message}")
+    return model
+
+
+def check_finite(scores: npt.NDArray[Any]) -> None:
+    """Refuse scores of a model that are not finite.
+
+    Raises:
+        TrainingFailed: If one is not.
+    """
+    if not np.isfinite(scores).all():
+        raise TrainingFailed(
+            "The model's scores are not finite: its training has diverged, or --amp fp16 overflows."
+        )
 
 
 class Evaluator(ABC):

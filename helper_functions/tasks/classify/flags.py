@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from helper_functions.cli import KeyValues, add_flags, flag, from_flags, number
+from helper_functions.cli import KeyValues, add_flags, flag, from_flags, number, with_further
 from helper_functions.metrics.thresholds import OperatingPoint, Rule, parse_rule, read_point
 from helper_functions.results.tables import PREDICTION_FORMATS
-from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.packages import require_packages
 from models.inplace_abn import DEFAULT, NORMS
 from models.vdsm import VARIANTS
@@ -200,11 +199,7 @@ class TrainingSettings:
         """
         model = {**asdict(from_flags(ModelSettings, flags)), "image_size": flags.image_size}
         further = model.pop("model_kwargs")
-        if reserved := {*model, "num_classes"} & set(further):
-            raise UserError(
-                f"{min(reserved)!r} is a setting of its own, not one of --model-kwargs."
-            )
-        return from_flags(cls, flags, model=model | further)
+        return from_flags(cls, flags, model=with_further(model, further, "num_classes"))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,9 +20,8 @@ from helper_functions import cli
 from helper_functions.check_data.rows import check_for_training
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
-from helper_functions.data.dataset import Samples, check_images
+from helper_functions.data.dataset import Samples, split_samples
 from helper_functions.data.flags import InputSettings
-from helper_functions.data.folders import locate
 from helper_functions.data.images import read_image
 from helper_functions.data.masks import MaskFolder
 from helper_functions.data.splits import SplitTable, read_split_table
@@ -32,9 +31,17 @@ from helper_functions.metrics.thresholds import THRESHOLDS_FILE, describe_point,
 from helper_functions.results.overlays import draw_caption
 from helper_functions.results.report import KeyFigure, Section
 from helper_functions.results.tables import write_prediction_parts
-from helper_functions.runtime.errors import TrainingFailed, UserError
+from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.text import printable
-from helper_functions.tasks.base import PredictImages, Predictions, Results, Sizes, Task
+from helper_functions.tasks.base import (
+    PredictImages,
+    Predictions,
+    Results,
+    Sizes,
+    Task,
+    check_finite,
+    create_with_notes,
+)
 from helper_functions.tasks.classify import flags as classify_flags
 from helper_functions.tasks.classify import report
 from helper_functions.tasks.classify.evaluator import ClassifyEvaluator
@@ -55,7 +62,7 @@ from helper_functions.tasks.classify.splines import draw_splines
 from helper_functions.tasks.classify.summary import summary
 from helper_functions.tasks.classify.targets import MultiHotTargets
 from loss_functions import AsymmetricLoss, LocalNMSLoss, RegionTagLoss
-from models import VoLUNet, create_model
+from models import VoLUNet, VoLUNetConfig, create_model
 from models.backbones import feature_map, published_settings
 from models.inplace_abn import DEFAULT, INPLACE_ABN
 from models.kan import KANLinear, WICClassifier
@@ -133,7 +140,8 @@ class Classify(Task):
         )
         self.local_nms = LocalNMSLoss()
         self.region_tags = RegionTagLoss(
-            self.asl, self.training.model.get("region_tag_sharpness", 4.0)
+            self.asl,
+            self.training.model.get("region_tag_sharpness", VoLUNetConfig.region_tag_sharpness),
         )
 
     # From the command line or a checkpoint
@@ -228,19 +236,13 @@ class Classify(Task):
     def samples(self, split: str, unreadable_allowed: int = 0) -> Samples:
         """Return the images of a split with multi-hot targets (K,)."""
         assert self.table is not None and self.img_dir is not None
-        rows = self.table.split(split)
-        samples = Samples(
-            [row.filename for row in rows],
-            [locate(self.img_dir, row.filename) for row in rows],
-            MultiHotTargets(rows, self.classes, self.table.path),
-        )
-        check_images(
-            samples,
+        samples = split_samples(
+            self.table,
+            split,
+            self.img_dir,
+            partial(MultiHotTargets, classes=self.classes, source=self.table.path),
             self.input.image_format,
-            source=f"the split {split} in {self.table.path}",
-            lines=[row.line for row in rows],
-            unreadable_allowed=unreadable_allowed,
-            img_dir=self.img_dir,
+            unreadable_allowed,
         )
         if self.masks is not None:
             self.masks.check(samples.names, samples.paths, self.input.image_format)
@@ -278,15 +280,7 @@ class Classify(Task):
 
     def build_model(self) -> nn.Module:
         """Return a new VoLUNet."""
-        try:
-            with warnings.catch_warnings(record=True) as notes:
-                warnings.simplefilter("always", UserWarning)
-                model = create_model(num_classes=len(self.classes), **self.training.model)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        for note in notes:
-            print(f"Note: {note.message}")
-        return model
+        return create_with_notes(create_model, num_classes=len(self.classes), **self.training.model)
 
     def model_name(self, model: nn.Module) -> str:
         """Return the name of the backbone."""
@@ -399,11 +393,7 @@ class Classify(Task):
         else:
             logits = model(images)
         scores = logits.float().sigmoid().cpu().numpy()
-        if not np.isfinite(scores).all():
-            raise TrainingFailed(
-                "The model's scores are not finite: its training has diverged, or --amp fp16 "
-                "overflows."
-            )
+        check_finite(scores)
         return {"scores": scores, **predictions}
 
     def predict_regions(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from helper_functions.data.points import to_point_map
 from helper_functions.metrics.counting import (
     bias,
     game,
@@ -41,14 +42,6 @@ class ImageCounts(NamedTuple):
     game: list[float]
 
 
-def point_map(points: FloatArray, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Mark the pixels (H, W) of points (P, 2) x, y; truncated as the released program does."""
-    marks = np.zeros((height, width), np.uint8)
-    columns, rows = np.clip(points[:, :2].astype(np.int64), 0, [width - 1, height - 1]).T
-    marks[rows, columns] = 1
-    return marks
-
-
 class CountEvaluator(Evaluator):
     """Compares predicted with true points, image by image.
 
@@ -72,20 +65,24 @@ class CountEvaluator(Evaluator):
     def _compare(
         self, points: FloatArray, true: FloatArray, height: int, width: int, name: str
     ) -> ImageCounts:
+        radius = self.settings.match_radius
         matched = [
             len(match_points(points[points[:, 3] == k, :2], true[true[:, 2] == k, :2], radius))
-            for k, radius in enumerate([self.settings.match_radius] * len(self.classes))
+            for k in range(len(self.classes))
         ]
         exact = self.settings.game_cells == "exact"
         variant: Literal["corrected", "released"] = "corrected" if exact else "released"
-        # True points by their nearest pixel, predicted ones truncated.
-        maps = point_map(points, height, width), point_map(true + 0.5, height, width)
+        # True points by their nearest pixel, predicted ones truncated, as released.
+        maps = [
+            (to_point_map(xy, np.zeros(len(xy), np.int64), height, width) > 0).astype(np.uint8)
+            for xy in (np.trunc(points[:, :2]), true[:, :2])
+        ]
         return ImageCounts(
             name,
             np.bincount(points[:, 3].astype(np.int64), minlength=len(self.classes)),
             np.bincount(true[:, 2].astype(np.int64), minlength=len(self.classes)),
             np.array(matched, np.int64),
-            [game(*maps, level, variant) for level in LEVELS],
+            [game(maps[0], maps[1], level, variant) for level in LEVELS],
         )
 
     def merge(self, shares: Sequence[Self]) -> Self:
@@ -153,7 +150,8 @@ class CountEvaluator(Evaluator):
             return {"per_image.csv": table}
         matched = np.array([image.matched for image in images]).sum(axis=0)
         found, known = self.predicted.sum(axis=0), self.true.sum(axis=0)
-        shares = [_shares(int(m), int(p), int(t)) for m, p, t in zip(matched, found, known)]  # noqa: B905
+        columns = (numbers.tolist() for numbers in (matched, found, known))
+        shares = [_shares(*numbers) for numbers in zip(*columns, strict=True)]
         per_class: Table = {
             "class": self.classes,
             "count": found.tolist(),

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from helper_functions.cli import KeyValues, add_flags, flag, from_flags
-from helper_functions.runtime.errors import UserError
+from helper_functions.cli import KeyValues, add_flags, flag, from_flags, with_further
 
 NETWORKS = ("fcn8_vgg16", "dilated", "unet", "fpn", "deeplabv3plus")
 
@@ -99,14 +98,11 @@ class TrainingSettings:
         Raises:
             UserError: If --model-kwargs names a flag of its own.
         """
-        network = dict(vars(from_flags(NetworkSettings, flags)))
+        network = asdict(from_flags(NetworkSettings, flags))
         further = network.pop("model_kwargs")
-        if reserved := {*network, "name", "num_outputs", "output_bias"} & set(further):
-            raise UserError(
-                f"{min(reserved)!r} is a setting of its own, not one of --model-kwargs."
-            )
+        network = with_further(network, further, "name", "num_outputs", "output_bias")
         network["name"] = network.pop("network")
-        return from_flags(cls, flags, network=network | further)
+        return from_flags(cls, flags, network=network)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Self
 
@@ -20,19 +20,28 @@ from helper_functions import cli
 from helper_functions.check_data.points import check_points_for_training
 from helper_functions.checkpoints import Checkpoint
 from helper_functions.data.bands import PAPER
-from helper_functions.data.dataset import Samples, check_images
+from helper_functions.data.dataset import Samples, split_samples
 from helper_functions.data.dense_transforms import DenseEvalTransform, DenseTrainTransform
 from helper_functions.data.flags import InputSettings
 from helper_functions.data.images import ImageError, image_size, read_image
 from helper_functions.data.points import PointTable, check_inside, read_points, to_point_map
-from helper_functions.data.splits import SplitTable, read_split_table
+from helper_functions.data.splits import Sample, SplitTable, read_split_table
 from helper_functions.data.targets import Target
 from helper_functions.data.transforms import Transform
 from helper_functions.results.overlays import write_image
 from helper_functions.results.report import KeyFigure, Section
-from helper_functions.runtime.errors import TrainingFailed, UserError
+from helper_functions.runtime.errors import UserError
 from helper_functions.runtime.files import make_folder, output_names
-from helper_functions.tasks.base import PredictImages, Predictions, Results, Sizes, Task
+from helper_functions.runtime.text import printable
+from helper_functions.tasks.base import (
+    PredictImages,
+    Predictions,
+    Results,
+    Sizes,
+    Task,
+    check_finite,
+    create_with_notes,
+)
 from helper_functions.tasks.count import flags as count_flags
 from helper_functions.tasks.count import report
 from helper_functions.tasks.count.drawing import draw_marks, sort_points
@@ -128,11 +137,7 @@ class Count(Task):
     @classmethod
     def from_flags(cls, flags: argparse.Namespace) -> Self:
         """Read the split CSV and the points; fill in what depends on the data."""
-        if flags.image_size is not None:
-            raise UserError(
-                "Counting keeps the size of images; leave out --image-size. --scale resizes them "
-                "all by a factor, --crop-size trains on windows."
-            )
+        _check_image_size(flags)
         if not 0.01 <= flags.scale <= 100:
             raise UserError(f"--scale is {flags.scale:g}; choose a factor from 0.01 to 100.")
         flags.bands = flags.bands or [PAPER]
@@ -159,8 +164,7 @@ class Count(Task):
     def from_checkpoint(cls, checkpoint: Checkpoint, flags: argparse.Namespace) -> Self:
         """Take classes, scale and input settings from a checkpoint."""
         info = checkpoint["info"]
-        if flags.image_size is not None:
-            raise UserError("Counting keeps the size of images; leave out --image-size.")
+        _check_image_size(flags)
         table = points = None
         if flags.csv_path is not None:
             table = read_split_table(flags.csv_path, labels=False)
@@ -218,35 +222,31 @@ class Count(Task):
     def samples(self, split: str, unreadable_allowed: int = 0) -> Samples:
         """Return the images of a split, with points (P, 3) x, y, class index as targets."""
         assert self.table is not None and self.img_dir is not None
-        rows = self.table.split(split)
-        names = [row.filename for row in rows]
-        paths = [self.img_dir / name for name in names]
-        samples = Samples(names, paths, [self._target(name) for name in names])
-        check_images(
-            samples,
+        samples = split_samples(
+            self.table,
+            split,
+            self.img_dir,
+            self._targets,
             self.input.image_format,
-            source=f"the split {split} in {self.table.path}",
-            lines=[row.line for row in rows],
-            unreadable_allowed=unreadable_allowed,
-            img_dir=self.img_dir,
+            unreadable_allowed,
         )
         if self.points is not None:
-            for name, path in zip(names, paths, strict=True):
+            for name, path in zip(samples.names, samples.paths, strict=True):
                 points = self.points.images[name]
                 with contextlib.suppress(ImageError):  # allowed, or reported when it is read
                     if len(points):
                         check_inside(points, image_size(path))
         return samples
 
-    def _target(self, name: str) -> Target:
-        """Return the points of an image; ``None`` where nothing is known."""
+    def _targets(self, rows: Sequence[Sample]) -> list[Target]:
+        """Return the points of each image; ``None`` where nothing is known."""
         if self.points is None:
-            return None
-        points = self.points.images[name]
+            return [None] * len(rows)
         # A point's class by its position in the model's classes, which may know more
         index = np.array([self.classes.index(c) for c in self.points.classes] or [0], np.int64)
-        columns = (points.xy, index[points.classes][:, None])
-        return torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32))
+        images = [self.points.images[row.filename] for row in rows]
+        columns = ((points.xy, index[points.classes][:, None]) for points in images)
+        return [torch.from_numpy(np.hstack(both).astype(np.float32)) for both in columns]
 
     def transform(self, *, training: bool) -> Transform:
         """Return crop, flips and turns in training, the image as it is elsewhere."""
@@ -266,18 +266,10 @@ class Count(Task):
 
     def build_model(self) -> nn.Module:
         """Return a new network with an output for each class."""
-        try:
-            with warnings.catch_warnings(record=True) as notes:
-                warnings.simplefilter("always", UserWarning)
-                network = {k: v for k, v in self.training.network.items() if v is not None}
-                if network["name"] != "fcn8_vgg16":  # its scores start at 0, as released
-                    network["output_bias"] = -2.0
-                model = create_network(num_outputs=len(self.classes), **network)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        for note in notes:
-            print(f"Note: {note.message}")
-        return model
+        network = {k: v for k, v in self.training.network.items() if v is not None}
+        if network["name"] != "fcn8_vgg16":  # its scores start at 0, as released
+            network["output_bias"] = -2.0
+        return create_with_notes(create_network, num_outputs=len(self.classes), **network)
 
     def loss(
         self, model: nn.Module, images: Tensor, targets: Any, sizes: Sizes = (), share: float = 1.0
@@ -307,11 +299,7 @@ class Count(Task):
         """
         logits = tiled_logits(model, images, self.counting.tile_size)
         probabilities = logits.float().sigmoid().cpu().numpy()
-        if not np.isfinite(probabilities).all():
-            raise TrainingFailed(
-                "The model's scores are not finite: its training has diverged, or --amp fp16 "
-                "overflows."
-            )
+        check_finite(probabilities)
         objects = [
             find_objects(row[:, :height, :width], self.scale)
             for row, (height, width) in zip(probabilities, sizes, strict=True)
@@ -353,7 +341,7 @@ class Count(Task):
                     true = None if results is None else _numbers(samples.targets[index])
                     tables.add(name, found.points, true)
                     if len(lines) < _SHOWN:
-                        lines.append(f"{name}: {len(found.points)}")
+                        lines.append(f"{printable(name)}: {len(found.points)}")
                     image = self._overlay(samples.paths[index], found, true)
                     path = folder / "overlays" / f"{next(files)}.png"
                     make_folder(path.parent)
@@ -383,6 +371,16 @@ class Count(Task):
             image, sort_points(found.points, true, self.counting.match_radius), mask, side
         )
 
+    def _overlays(
+        self, samples: Samples, predict: PredictImages, indices: Sequence[int], side: int
+    ) -> Iterator[Image.Image]:
+        """Yield the overlays of some images, whose objects are predicted again."""
+        parts = predict(self.predict, indices)
+        everything = (found for part in parts for found in _found(part))
+        for index, found in zip(indices, everything, strict=False):
+            true = _numbers(samples.targets[index])
+            yield self._overlay(samples.paths[index], found, true, side)
+
     def draw(
         self, image: Image.Image, prediction: Predictions | None, target: Target
     ) -> Image.Image:
@@ -403,25 +401,17 @@ class Count(Task):
         evaluator = results.evaluator
         assert isinstance(evaluator, CountEvaluator)
 
-        def draw(indices: Sequence[int]) -> Iterator[Image.Image]:
-            parts = results.predict(self.predict, indices)
-            everything = (found for part in parts for found in _found(part))
-            for index, found in zip(indices, everything, strict=False):
-                true = _numbers(results.samples.targets[index])
-                yield self._overlay(results.samples.paths[index], found, true, 960)
-
+        draw = partial(self._overlays, results.samples, results.predict, side=960)
         return report.sections(results.metrics, evaluator, results.tables, draw)
 
     def log_images(
         self, model: nn.Module, samples: Samples, predict: PredictImages
     ) -> Iterator[tuple[str, Image.Image]]:
         """Yield what was found in some validation images."""
-        few = list(range(min(4, len(samples.paths))))
-        everything = (found for part in predict(self.predict, few) for found in _found(part))
-        for index, found in zip(few, everything, strict=False):
-            true = _numbers(samples.targets[index])
-            image = self._overlay(samples.paths[index], found, true, 640)
-            yield f"counts/{Path(samples.names[index]).name}", image
+        few = range(min(4, len(samples.paths)))
+        images = self._overlays(samples, predict, few, side=640)
+        for name, image in zip(samples.names, images, strict=False):
+            yield f"counts/{name}", image  # as a whole: folders may hold equal names
 
     def export_module(self, model: nn.Module) -> nn.Module:
         """Return the network with probabilities (B, K, H, W) as output."""
@@ -430,6 +420,15 @@ class Count(Task):
             "connected blob above 0.5 (8 neighbors), which the program that runs it has to find."
         )
         return nn.Sequential(model, nn.Sigmoid())
+
+
+def _check_image_size(flags: argparse.Namespace) -> None:
+    """Refuse ``--image-size``."""
+    if flags.image_size is not None:
+        raise UserError(
+            "Counting keeps the size of images; leave out --image-size. In training, --scale "
+            "resizes them all by a factor, and --crop-size takes windows."
+        )
 
 
 def _found(part: Predictions) -> Iterator[Objects]:
