@@ -1,4 +1,5 @@
 # make demo    set up, make the built-in forest data, train and validate a small model, say where
+# make demo TASK=count   the same for another task: counting from points
 # make test    set up and run the tests
 # make check   set up, lint, type-check, and hold the imports against their levels
 # make lowest  run the tests with the lowest versions that the requirements allow (several minutes)
@@ -11,10 +12,26 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 LOWEST := .venv-lowest
 
-DEMO := runs/demo
+# What `make demo` trains; TILES and EPOCHS have a default for each task.
+TASK := classify
+DEMO := runs/$(patsubst demo-classify,demo,demo-$(TASK))
 DEMO_MODEL := $(DEMO)/train/model-highest.ckpt
-TILES := 480
-EPOCHS := 14
+DEMO_DATA := --img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv
+TILES_classify := 480
+EPOCHS_classify := 14
+TILES_count := 200
+EPOCHS_count := 12
+TILES := $(TILES_$(TASK))
+EPOCHS := $(EPOCHS_$(TASK))
+TRAIN_classify := --backbone-name resnet10t --image-size 160 --recipe regions --lr 2e-3 \
+	--head-lr-factor 4 --channels-last
+VAL_classify := --mask-dir $(DEMO)/data/masks
+TRAIN_count := --task count --points-path $(DEMO)/data/points.csv --recipe recommended \
+	--backbone-name resnet10t --crop-size 128 --quarter-turns --channels-last
+VAL_count := --points-path $(DEMO)/data/points.csv
+ifndef TRAIN_$(TASK)
+$(error TASK is $(TASK); choose classify or count)
+endif
 # Files of tests in the order of tests/conftest.py, as the longest are not those with the most tests.
 TEST_FLAGS := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -33,13 +50,9 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-export.txt cons
 
 demo: $(INSTALLED)
 	$(RUN) -m helper_functions.forest --output $(DEMO)/data --tiles $(TILES)
-	$(RUN) train.py --img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
-		--backbone-name resnet10t --image-size 160 --recipe regions \
-		--epochs $(EPOCHS) --lr 2e-3 --head-lr-factor 4 --channels-last \
+	$(RUN) train.py $(DEMO_DATA) $(TRAIN_$(TASK)) --epochs $(EPOCHS) \
 		--output-path $(DEMO)/train --resume auto
-	$(RUN) val.py --ckpt-path $(DEMO)/train/model-highest.ckpt \
-		--img_dir $(DEMO)/data/images --csv_path $(DEMO)/data/splits.csv \
-		--mask-dir $(DEMO)/data/masks --output $(DEMO)/val
+	$(RUN) val.py --ckpt-path $(DEMO_MODEL) $(DEMO_DATA) $(VAL_$(TASK)) --output $(DEMO)/val
 	@echo "Look at $(DEMO)/val/report.html and $(DEMO)/train/curves.png."
 
 test: $(INSTALLED)

@@ -138,6 +138,9 @@ class DensityMap(Count):
     def info(self) -> dict[str, Any]:
         return {**super().info(), "sigma": self.sigma}
 
+    def build_model(self, output_bias: float = 0.0) -> nn.Module:
+        return super().build_model(output_bias)
+
     @property
     def peak(self) -> float:
         """The density at a lone point, by which the network's output is divided: it learns 1."""
@@ -146,7 +149,7 @@ class DensityMap(Count):
     def loss(
         self, model: nn.Module, images: Tensor, targets: Any, sizes: Sizes = (), share: float = 1.0
     ) -> dict[str, Tensor]:
-        output = F.softplus(model(images).float())
+        output = model(images).float()
         total = output.new_zeros(())
         for row, points, (height, width) in zip(output, targets, sizes, strict=True):
             values = points.cpu().numpy()
@@ -157,12 +160,12 @@ class DensityMap(Count):
         return {"loss": total / len(images)}
 
     def predict(self, model: nn.Module, images: Tensor, sizes: Sizes = ()) -> Predictions:
-        output = F.softplus(tiled_logits(model, images, self.counting.tile_size).float())
+        output = tiled_logits(model, images, self.counting.tile_size).float()
         sums = [
             row[:, :height, :width].sum(dtype=torch.float64)
             for row, (height, width) in zip(output, sizes, strict=True)
         ]
-        return {"count": self.peak * torch.stack(sums).cpu().numpy()}
+        return {"count": (self.peak * torch.stack(sums)).clamp_min(0).cpu().numpy()}
 
     def evaluator(self, length: int) -> TotalsEvaluator:  # type: ignore[override]
         return TotalsEvaluator()

@@ -43,11 +43,10 @@ def test_a_network_that_gives_the_density_loses_nothing_and_counts_the_points() 
         xy, classes = target[:, :2].numpy(), target[:, 2].long().numpy()
         wanted = density(xy, classes, (1, height, width), task.sigma)
         row[:, :height, :width] = torch.from_numpy(wanted) * 2 * np.pi * task.sigma**2
-    logits = torch.log(torch.expm1(learned.double()))
 
     class Given(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return logits[: len(images)]
+            return learned[: len(images)]
 
     images = torch.zeros(2, 3, 16, 24)
     loss = task.loss(Given(), images, [points, points[:1]], sizes)["loss"]

@@ -24,6 +24,15 @@ RECIPES: dict[str, dict[str, Any]] = {
         "epochs": 100,
         "batch_size": 1,
     },
+    "recommended": {
+        "network": "unet",
+        "lr": 1e-3,
+        "epochs": 40,
+        "batch_size": 4,
+        "crop_size": 256,
+        "horizontal_flip": True,
+        "ema_decay": 0.99,
+    },
 }
 
 

@@ -264,11 +264,11 @@ class Count(Task):
 
     # Training
 
-    def build_model(self) -> nn.Module:
-        """Return a new network with an output for each class."""
+    def build_model(self, output_bias: float = -2.0) -> nn.Module:
+        """Return a new network with an output for each class; early blobs are few."""
         network = {k: v for k, v in self.training.network.items() if v is not None}
         if network["name"] != "fcn8_vgg16":  # its scores start at 0, as released
-            network["output_bias"] = -2.0
+            network["output_bias"] = output_bias
         return create_with_notes(create_network, num_outputs=len(self.classes), **network)
 
     def loss(
