@@ -28,10 +28,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "network": "unet",
         "lr": 1e-3,
         "epochs": 40,
-        "batch_size": 4,
+        "batch_size": 2,
         "crop_size": 256,
         "horizontal_flip": True,
-        "ema_decay": 0.99,
+        "ema_decay": 0.97,
     },
 }
 
