@@ -15,7 +15,11 @@ from models import create_network
 
 
 def write_discs(
-    folder: Path, counts: dict[str, list[int]], size: int = 40, label: str | None = None
+    folder: Path,
+    counts: dict[str, list[int]],
+    size: int = 40,
+    label: str | None = None,
+    one_size: bool = False,
 ) -> None:
     """Draw images with that many discs a split, and their points."""
     (folder / "images").mkdir(parents=True)
@@ -23,7 +27,7 @@ def write_discs(
     rng = random.Random(0)
     for split, numbers in counts.items():
         for index, number in enumerate(numbers):
-            width = size + 8 * (index % 2)  # not all of one size
+            width = size + 8 * (index % 2) * (not one_size)
             image = Image.new("RGB", (width, size), (60, 70, 60))
             draw, centers = ImageDraw.Draw(image), list[tuple[int, int]]()
             while len(centers) < number:

@@ -43,7 +43,7 @@ def write_hub_folder(folder: Path, model: nn.Module, info: dict[str, Any]) -> No
         "model_args": settings,
         "pretrained_cfg": {
             "input_size": [3, size, size],
-            "fixed_input_size": True,
+            "fixed_input_size": size is not None,
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "crop_mode": "squash",

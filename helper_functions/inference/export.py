@@ -1,8 +1,8 @@
 """A trained model in other programs' formats, compared with the original before it is kept.
 
-Images (B, 3, S, S), float32 as the model takes them, any number at a time, become one tensor (for
-classification logits (B, K)). Beside the model a JSON file holds what is needed to use it: class
-names, size, mean and standard deviation of the images.
+Images (B, 3, H, W), float32 as the model takes them, any number at a time, become one tensor (for
+classification logits (B, K)). Height and width are fixed. Beside the model a JSON file holds what
+is needed to use it: class names, size, mean and standard deviation of the images.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helper_functions.checkpoints import load_model
@@ -46,7 +47,7 @@ class Format(NamedTuple):
     Attributes:
         file: What it is written to.
         packages: Modules that it needs beside this program's own.
-        write: Called with the model, an example (2, 3, S, S), the file and the info.
+        write: Called with the model, an example (2, 3, H, W), the file and the info.
         load: Returns a function of images that runs the file.
     """
 
@@ -144,7 +145,7 @@ def export(
         model: In evaluation mode, on the CPU; for ``folder`` with ``architecture`` and
             ``settings``.
         info: As in a checkpoint.
-        images: (N, 3, S, S), N at least 1, to compare the two on: all, and the first alone.
+        images: (N, 3, H, W), N at least 1, to compare the two on: all, and the first alone.
         folder: Where the files go.
 
     Returns:
@@ -163,7 +164,10 @@ def export(
     try:
         difference = _write_and_compare(kind, model, info, images, draft)
         if kind != "folder":  # whose configuration holds it all
-            write_text(draft / INFO_FILE, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+            described = {**info, "input_size": list(images.shape[1:])}
+            write_text(
+                draft / INFO_FILE, json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+            )
         for file in draft.iterdir():
             file.replace(folder / file.name)
     finally:
@@ -174,26 +178,34 @@ def export(
 
 
 def comparison_images(predictor: Predictor, source: Path | None) -> tuple[Tensor, str]:
-    """Return a few images (N, 3, S, S) to compare an exported model on, and what they are.
+    """Return a few images (N, 3, H, W) to compare an exported model on, and what they are.
 
     Args:
         predictor: Reads them as its model needs them.
-        source: Folder, pattern or list; ``None`` takes noise.
+        source: Folder, pattern or list; ``None`` takes noise. Images of another size than the first
+            are cut or padded to it.
 
     Raises:
         UserError: If an image cannot be read.
     """
+    largest = predictor.task.export_size
     if source is None:
-        size = predictor.task.input.image_size
-        noise = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(1))
+        noise = torch.rand(5, 3, largest, largest, generator=torch.Generator().manual_seed(1))
         return noise, "images of random noise (give --img_dir to compare on your own)"
     names, paths, targets = list_images(source)
     batches = list(predictor.loader(Samples(names[:8], paths[:8], targets)))
     failures = [failure for batch in batches for failure in batch.failures]
     if failures:
         raise UserError(failures[0])
-    images = torch.cat([batch.to(torch.device("cpu")).images for batch in batches])
-    return images, f"images of {source}"
+    size = [min(side, largest) for side in batches[0].sizes[0]]
+    images = []
+    for batch in batches:
+        for image, (height, width) in zip(
+            batch.to(torch.device("cpu")).images, batch.sizes, strict=True
+        ):
+            own = image[:, :height, :width]
+            images.append(F.pad(own, (0, size[1] - width, 0, size[0] - height)))
+    return torch.stack(images), f"images of {source}"
 
 
 def _root(error: BaseException) -> BaseException:

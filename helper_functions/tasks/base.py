@@ -336,6 +336,11 @@ class Task(ABC):
         """
         yield from ()
 
+    @property
+    def export_size(self) -> int:
+        """Longest side of the images that an exported model takes."""
+        return self.input.image_size
+
     def export_module(self, model: nn.Module) -> nn.Module:
         """Return a module of images (B, 3, H, W) to one tensor, for ``val.py --export``."""
         return model

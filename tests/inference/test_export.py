@@ -95,7 +95,7 @@ def test_onnx_runs_in_onnx_runtime(
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         np.testing.assert_allclose(logits, expected_logits(model, images), atol=1e-4)
     info = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    assert info == read_checkpoint(checkpoint)["info"]
+    assert info == {**read_checkpoint(checkpoint)["info"], "input_size": [3, SIDE, SIDE]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx"]
 
 

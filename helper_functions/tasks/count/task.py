@@ -413,6 +413,11 @@ class Count(Task):
         for name, image in zip(samples.names, images, strict=False):
             yield f"counts/{name}", image  # as a whole: folders may hold equal names
 
+    @property
+    def export_size(self) -> int:
+        """Return the side of a tile."""
+        return self.counting.tile_size or 1024
+
     def export_module(self, model: nn.Module) -> nn.Module:
         """Return the network with probabilities (B, K, H, W) as output."""
         print(

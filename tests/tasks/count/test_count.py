@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from conftest import Outcome, Script, assert_refused
 from discs import flags_of, write_discs
 from PIL import Image
+from torch import Tensor, nn
 
-from helper_functions.checkpoints import load_model, read_checkpoint
+from helper_functions.checkpoints import Checkpoint, load_model, read_checkpoint
+from helper_functions.inference.export import FORMATS
 from helper_functions.training.engine import Trainer
 
 
@@ -136,17 +139,83 @@ def test_validation_writes_counts_points_overlays_and_a_report(
     assert not (tmp_path / "plain" / "metrics.json").exists()
 
 
-def test_batches_of_images_of_several_sizes_change_no_count(
+def test_images_of_several_sizes_share_batches(
     discs: Path, run: Path, run_here: Script, tmp_path: Path
 ) -> None:
-    tables = []
-    for size in (1, 4):
-        output = tmp_path / str(size)
-        done = validate(run_here, run, *flags_of(discs), "--output", output, "-b", size)
+    """Group norm sees the padding, so counts may differ a little; nothing is found in it."""
+    sizes = []
+    for name in ("val_1.png", "val_2.png"):
+        with Image.open(discs / "images" / name) as image:
+            sizes.append(image.size)
+    assert sizes[0] != sizes[1]
+    done = validate(run_here, run, *flags_of(discs), "--output", tmp_path, "-b", 4)
+    assert done.status == 0, done.errors
+    with (tmp_path / "counts.csv").open() as file:
+        assert [row["true"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+    with (tmp_path / "points.csv").open() as file:
+        for row in csv.DictReader(file):
+            with Image.open(discs / "images" / row["filename"]) as image:
+                assert 0 <= float(row["x"]) < image.width
+                assert 0 <= float(row["y"]) < image.height
+
+
+class _Exported(nn.Module):
+    """An exported file in the place of the network: its probabilities as logits.
+
+    The file takes images of the size that it was exported with.
+    """
+
+    def __init__(self, run_file: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.run_file = [run_file]  # in a list, lest it be put into evaluation mode
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.logit(self.run_file[0](images))
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "torch-export", "onnx"])
+def test_validation_with_an_exported_file_finds_the_same_objects(
+    kind: str, run: Path, run_here: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file gives probabilities; blobs found after it are those of the checkpoint."""
+    for package in FORMATS[kind].packages:
+        pytest.importorskip(package, reason="requirements-export.txt is not installed")
+    write_discs(tmp_path, {"val": [0, 1, 2, 3]}, one_size=True)
+    done = validate(run_here, run, *flags_of(tmp_path), "--output", tmp_path / "own")
+    assert done.status == 0, done.errors
+    export = ("--export", kind, "--img_dir", tmp_path / "images", "--output", tmp_path / "export")
+    done = validate(run_here, run, *export)
+    assert done.status == 0, done.errors
+    assert "connected blob above 0.5" in done.printed
+
+    exported = _Exported(FORMATS[kind].load(tmp_path / "export" / FORMATS[kind].file))
+    monkeypatch.setattr(Checkpoint, "model", lambda *_: exported)
+    done = validate(run_here, run, *flags_of(tmp_path), "--output", tmp_path / "exported")
+    assert done.status == 0, done.errors
+    assert "counts.csv" in done.printed
+    own, other = ((tmp_path / name / "points.csv").read_text() for name in ("own", "exported"))
+    rows = [list(csv.DictReader(text.splitlines())) for text in (own, other)]
+    assert len(rows[0]) > 3
+    for key in ("filename", "x", "y"):
+        assert [row[key] for row in rows[0]] == [row[key] for row in rows[1]]
+    scores = [[float(row["score"]) for row in table] for table in rows]
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_an_export_has_the_size_of_the_first_image_or_of_a_tile(
+    discs: Path, run: Path, run_here: Script, tmp_path: Path
+) -> None:
+    """Images of other sizes are cut or padded for the comparison."""
+    for more, size in (
+        (("--img_dir", discs / "images"), [3, 40, 40]),
+        (("--img_dir", discs / "images", "--tile-size", 32), [3, 32, 32]),
+        (("--tile-size", 64), [3, 64, 64]),
+    ):
+        done = validate(run_here, run, "--export", "torchscript", "--output", tmp_path, *more)
         assert done.status == 0, done.errors
-        with (output / "counts.csv").open() as file:
-            tables.append([row["true"] for row in csv.DictReader(file)])
-    assert tables[0] == tables[1]
+        assert json.loads((tmp_path / "model.json").read_text())["input_size"] == size
+        exported = FORMATS["torchscript"].load(tmp_path / "model.torchscript")
+        assert exported(torch.zeros(3, *size)).shape == (3, 1, *size[1:])
 
 
 def test_several_classes_are_counted_apart(run_here: Script, tmp_path: Path) -> None:

@@ -45,9 +45,7 @@ def _find(network: nn.Module, images: Tensor, tile_size: int) -> npt.NDArray[np.
     return predictions["points"][0]
 
 
-def test_every_disc_on_a_seam_is_found_once(
-    canvas: Tensor, centers: npt.NDArray[np.int64]
-) -> None:
+def test_every_disc_on_a_seam_is_found_once(canvas: Tensor, centers: npt.NDArray[np.int64]) -> None:
     """A network that averages 5 x 5 pixels and asks for more than half of them."""
     network = nn.Conv2d(3, 1, 5, padding=2)
     nn.init.constant_(network.weight, 1 / 75)
@@ -99,7 +97,9 @@ def test_tiles_show_where_a_network_sees_further(canvas: Tensor) -> None:
     """So the test before this one can fail."""
     network = _FarSeeing(reach=MARGIN + 32)
     image = canvas[:, :, :600, :1200]
-    task = [Count(["disc"], InputSettings(), counting=CountingSettings(tile_size=t)) for t in (0, TILE)]
+    task = [
+        Count(["disc"], InputSettings(), counting=CountingSettings(tile_size=t)) for t in (0, TILE)
+    ]
     with torch.inference_mode():
         whole, tiles = (t.predict(network, image, [(600, 1200)])["points"][0] for t in task)
     assert not np.array_equal(whole, tiles)
