@@ -199,7 +199,7 @@ def test_validation_with_an_exported_file_finds_the_same_objects(
     for key in ("filename", "x", "y"):
         assert [row[key] for row in rows[0]] == [row[key] for row in rows[1]]
     scores = [[float(row["score"]) for row in table] for table in rows]
-    np.testing.assert_allclose(*scores, atol=1e-4)
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
 
 
 def test_an_export_has_the_size_of_the_first_image_or_of_a_tile(
