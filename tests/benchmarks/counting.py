@@ -6,7 +6,8 @@
 What follows ``--`` goes to ``train.py --task count``. The peers:
 
 * a density map, regressed by the same network under the settings of our run: epochs, optimizer,
-  batches, crops, augmentation; like ours, it is judged in its best epoch on the val split;
+  batches, crops, augmentation, less what ``--density-flags`` changes; like ours, it is judged in
+  its best epoch on the val split;
 * scikit-image's ``blob_log``, ``blob_dog`` and ``peak_local_max``, with channel, sizes and
   threshold that have the lowest MAE on training images;
 * the mean and the median count of the training images, whatever the image.
@@ -22,6 +23,7 @@ import csv
 import json
 import math
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -158,12 +160,14 @@ def learned(options: argparse.Namespace) -> dict[str, list[Result]]:
 
             def theirs(run: Path = run, sigma: float = sigma, name: str = name) -> Result:
                 flags = ("--config", run / "args.yaml", "--task", "density")
+                own = ("--density-sigma", sigma, *shlex.split(options.density_flags))
                 folder = options.output / name
-                train(DENSITY_PROGRAMS, data, folder, [*flags, "--density-sigma", sigma])
+                train(DENSITY_PROGRAMS, data, folder, [*flags, *own])
                 return validate(DENSITY_PROGRAMS, data, folder, options.output / f"{name}_val")
 
             result = kept(parts / f"{name}.json", theirs)
-            results.setdefault(f"density map, sigma {sigma:g}", []).append(result)
+            more = f", {options.density_flags}" if options.density_flags else ""
+            results.setdefault(f"density map, sigma {sigma:g}{more}", []).append(result)
     return results
 
 
@@ -261,6 +265,7 @@ def check_conditions(options: argparse.Namespace) -> None:
         "data": [str(word) for word in data_flags(options)],
         "flags": options.flags,
         "runs": [str(run) for run in options.runs],
+        "density_flags": options.density_flags,
         "tuning_images": options.tuning_images,
     }
     if path.is_file() and json.loads(path.read_text()) != now:
@@ -285,6 +290,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--sigma", type=float, nargs="+", default=[4.0], help="of density maps, in pixels"
+    )
+    parser.add_argument(
+        "--density-flags", default="", help="flags of train.py for density maps alone, in quotes"
     )
     parser.add_argument(
         "--tuning-images", type=int, default=24, help="training images that detectors are tuned on"
