@@ -7,7 +7,7 @@ several images (the mean over them), and images of one row or column, which the 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 Array = npt.NDArray[Any]
 Probabilities = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-Mode = Literal["released", "multiclass"]
+Mode = Literal["released", "multiclass", "per-class"]
 
 _RADIUS = 3  # of the flat 7 x 7 square of the closing
 
@@ -143,13 +143,16 @@ class LCFCNLoss(nn.Module):
     Args:
         mode: ``"released"``: one class. ``"multiclass"``: a sum over the channels, each an own
             class; in an image without a point of a class, this class costs only the cross-entropy
-            of its highest probability towards 0, divided by the number of classes.
+            of its highest probability towards 0, divided by the number of classes (a later version
+            of the release). ``"per-class"``, not in the release: the sum over the channels of what
+            ``"released"`` costs, so that blobs of classes that an image does not show cost, too.
     """
 
     def __init__(self, mode: Mode = "released") -> None:
         super().__init__()
-        if mode not in ("released", "multiclass"):
-            raise ValueError(f"The mode of LCFCNLoss is 'released' or 'multiclass', not {mode!r}.")
+        if mode not in get_args(Mode):
+            known = ", ".join(map(repr, get_args(Mode)))
+            raise ValueError(f"The mode of LCFCNLoss is one of {known}, not {mode!r}.")
         self.mode = mode
 
     def forward(self, logits: Tensor, points: Tensor, roi: Tensor | None = None) -> Tensor:

@@ -31,13 +31,13 @@ from helper_functions.runtime.errors import UserError
 def read_point_rows(path: Path, samples: Sequence[Sample], findings: Findings) -> PointTable | None:
     """Return the points that can be used; every problem of the others is a fault.
 
-    Labels that ``--loss-mode multiclass`` alone would refuse are notes. ``None``: the file cannot
-    be read.
+    Labels that only a ``--loss-mode`` of several classes would refuse are notes. ``None``: the file
+    cannot be read.
     """
 
     def report(problem: Problem) -> None:
         if problem.kind in LABEL_PROBLEMS:
-            sentence = f"{problem.message} --loss-mode multiclass refuses that."
+            sentence = f"{problem.message} A --loss-mode of several classes refuses that."
             findings.note(problem.kind, sentence)
         else:
             findings.fault(problem.kind, problem.message)

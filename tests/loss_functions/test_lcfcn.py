@@ -240,6 +240,15 @@ def test_a_class_without_points_costs_its_highest_probability() -> None:
     torch.testing.assert_close(loss, expected)
 
 
+def test_classes_apart_cost_what_each_costs_alone() -> None:
+    logits, points = batch()
+    two = torch.cat([logits, logits.flip(0)], dim=1)
+    loss = LCFCNLoss("per-class")(two, 2 * points)
+    absent = LCFCNLoss()(two[:, :1], torch.zeros_like(points))
+    torch.testing.assert_close(loss, absent + LCFCNLoss()(two[:, 1:], points))
+    assert loss > LCFCNLoss("multiclass")(two, 2 * points)  # which lets blobs of the absent be
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_loss_is_float32_under_autocast(dtype: torch.dtype) -> None:
     logits, points = batch()
@@ -280,7 +289,7 @@ def test_wrong_arguments_are_refused() -> None:
         lcfcn_terms(np.full((3, 2), np.nan), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="Points must be 0 or 1"):
         lcfcn_terms(np.zeros((3, 2)), np.full((3, 2), 2))
-    with pytest.raises(ValueError, match="'released' or 'multiclass', not 'both'"):
+    with pytest.raises(ValueError, match="'released', 'multiclass', 'per-class', not 'both'"):
         LCFCNLoss("both")  # type: ignore[arg-type]
 
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from helper_functions.cli import KeyValues, add_flags, flag, from_flags, with_further
+from loss_functions.lcfcn import Mode
 
 NETWORKS = ("fcn8_vgg16", "dilated", "unet", "fpn", "deeplabv3plus")
 
@@ -69,8 +70,9 @@ class TrainingSettings:
     loss_mode: str = flag(
         "released",
         "released: all objects are of one class, whatever their label; multiclass: a count for "
-        "each label",
-        choices=("released", "multiclass"),
+        "each label, as the authors' later version trains it; per-class: the same, each class by "
+        "the whole loss, which many classes need",
+        choices=get_args(Mode),
         group="loss",
     )
     crop_size: int = flag(

@@ -145,7 +145,7 @@ class Count(Task):
         flags.std = flags.std or IMAGENET_STD
         table = read_split_table(flags.csv_path, labels=False)
         names = [row.filename for row in table.samples]
-        points = read_points(flags.points_path, names, labels=flags.loss_mode == "multiclass")
+        points = read_points(flags.points_path, names, labels=flags.loss_mode != "released")
         for line in check_points_for_training(table, points):
             print(line)
         return cls(
@@ -170,7 +170,7 @@ class Count(Task):
             table = read_split_table(flags.csv_path, labels=False)
         if table is not None and flags.points_path is not None:
             names = [row.filename for row in table.samples]
-            points = read_points(flags.points_path, names, labels=info["loss_mode"] == "multiclass")
+            points = read_points(flags.points_path, names, labels=info["loss_mode"] != "released")
             for note in points.notes:
                 print(f"Note: {note}")
             if unknown := sorted(set(points.classes) - set(info["classes"])):

@@ -246,7 +246,7 @@ def test_damaged_points(files: int, discs: Path, run_here: Script, tmp_path: Pat
     for _ in range(files):
         points, output = tmp_path / "points.csv", tmp_path / "out"
         points.write_bytes(_damaged(sound, draw))
-        mode = draw.choice(("released", "multiclass"))
+        mode = draw.choice(("released", "multiclass", "per-class"))
         done = run_here(*_train(discs, points, output, "--loss-mode", mode))
         assert_refused(done, "train.py: error: ", output)
         usable = READ in done.errors
