@@ -183,14 +183,18 @@ def check_pyramid(backbone_name: str, output_stride: int = 32) -> None:
         ) from error
 
 
+def _shapes_only(build: Callable[[], nn.Module]) -> Any:
+    """Build a model without memory for its weights; with it, if it computes something with them."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (RuntimeError, TypeError, ValueError, AssertionError):
+        return build()
+
+
 def _strides(name: str, **settings: Any) -> list[int]:
     """Return the strides of the maps that a timm model gives."""
-    build = partial(timm.create_model, name, features_only=True, **settings)
-    try:
-        with torch.device("meta"):  # without memory
-            encoder = build()
-    except (RuntimeError, TypeError, ValueError, AssertionError):  # some compute with weights
-        encoder = build()
+    encoder = _shapes_only(partial(timm.create_model, name, features_only=True, **settings))
     return list(encoder.feature_info.reduction())
 
 
@@ -237,10 +241,12 @@ def size_hint(backbone_name: str, image_size: int, settings: dict[str, Any]) -> 
 def _takes(backbone_name: str, image_size: int, settings: dict[str, Any]) -> bool:
     """Return whether a backbone maps images of a size, by shapes alone."""
     try:
-        with warnings.catch_warnings(), torch.device("meta"), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            backbone = _build(backbone_name, image_size=image_size, **settings).eval()
-            feature_map(backbone, torch.zeros(1, 3, image_size, image_size))
+            build = partial(_build, backbone_name, image_size=image_size, **settings)
+            backbone = _shapes_only(build).eval()
+            with next(backbone.parameters()).device:
+                feature_map(backbone, torch.zeros(1, 3, image_size, image_size))
     except Exception:  # backbones refuse in many ways
         return False
     return True
