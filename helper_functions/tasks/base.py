@@ -338,7 +338,7 @@ class Task(ABC):
 
     @property
     def export_size(self) -> int:
-        """Longest side of the images that an exported model takes."""
+        """Return the longest side of the images that an exported model takes."""
         return self.input.image_size
 
     def export_module(self, model: nn.Module) -> nn.Module:
