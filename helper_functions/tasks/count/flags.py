@@ -13,7 +13,7 @@ from loss_functions.lcfcn import Mode
 
 NETWORKS = ("fcn8_vgg16", "dilated", "unet", "fpn", "deeplabv3plus")
 
-# Defaults of --recipe: what the released program does.
+# Defaults of --recipe: what the released program does, and what counts better (README).
 RECIPES: dict[str, dict[str, Any]] = {
     "released": {
         "network": "fcn8_vgg16",

@@ -416,7 +416,7 @@ class Count(Task):
     @property
     def export_size(self) -> int:
         """Return the side of a tile."""
-        return self.counting.tile_size or 1024
+        return self.counting.tile_size or CountingSettings().tile_size
 
     def export_module(self, model: nn.Module) -> nn.Module:
         """Return the network with probabilities (B, K, H, W) as output."""
